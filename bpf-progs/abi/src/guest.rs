@@ -1,0 +1,62 @@
+//! Per-guest and per-inode values.
+
+use crate::assert_layout;
+
+/// The state of a guest between creation of its cgroup and the moment its policy goes into
+/// force: only objects that carry [`MARK_RUNTIME`] may be executed or opened for reading.
+/// Without this flag and without a table, everything is denied.
+pub const GUEST_SETUP: u32 = 1;
+
+/// Value of the map `GUESTS`, by cgroup id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guest {
+    /// [`GUEST_SETUP`] or 0.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Denials (in audit mode: what would have been denied).
+    pub denied: u64,
+    /// Records that found no room in the ring buffer.
+    pub lost: u64,
+    /// Denials because of an error on the kernel side ([`crate::operation::Reason::Error`]).
+    pub errors: u64,
+}
+
+assert_layout!(Guest, 32, [u32, u32, u64, u64, u64]);
+
+/// The inode is the root of a preopen of some guest.
+pub const MARK_ROOT: u32 = 1;
+/// The inode belongs to wasi-guard itself (its executable, the libraries it is linked with, a
+/// compiled module): a worker may execute and read it while it is set up, and see its metadata
+/// through the descriptor that it has, at any time.
+pub const MARK_RUNTIME: u32 = 2;
+
+/// Value of the inode storage `MARKS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// A number that no other marked inode of this boot has; never zero.
+    pub id: u64,
+    /// [`MARK_ROOT`], [`MARK_RUNTIME`].
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+assert_layout!(Mark, 16, [u64, u32, u32]);
+
+/// Value of the one-entry map `HOST`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Id of the cgroup whose children are guests. A task in it or below it is guarded, with or
+    /// without a policy. Zero guards nobody: the value before the first guest.
+    pub parent_cgroup: u64,
+    /// [`crate::LAYOUT`] of the programs that use the map.
+    pub layout: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+assert_layout!(HostConfig, 16, [u64, u32, u32]);

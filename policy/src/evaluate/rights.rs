@@ -1,0 +1,69 @@
+//! The rights of a name.
+
+use wasi_guard_abi::operation::right;
+
+use super::matcher;
+use crate::model::{PathRule, Policy, RuleNumber};
+
+/// The rights of a name and the rules behind them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Mask of [`wasi_guard_abi::operation::right`].
+    pub rights: u16,
+    /// Number of the first deny rule that matches, 0 if none does.
+    pub deny_rule: RuleNumber,
+    /// For each right that a rule of its list grants the first such rule: a bit of
+    /// [`wasi_guard_abi::operation::right`] and the number. Empty if a deny rule matches.
+    pub granted: Vec<(u16, RuleNumber)>,
+}
+
+impl Decision {
+    /// A rule behind the lowest of the wanted rights; for STAT alone any granting rule; 0 if no
+    /// single rule stands for it.
+    pub fn granting_rule(&self, wanted: u16) -> RuleNumber {
+        let by_right = |mask| self.granted.iter().find(|(bit, _)| bit & mask != 0);
+        by_right(wanted)
+            .or_else(|| (wanted == right::STAT).then(|| by_right(right::ALL)).flatten())
+            .map_or(0, |(_, rule)| *rule)
+    }
+}
+
+/// The rights of the name with these components below a preopen; none for a preopen that the
+/// policy does not have.
+pub fn rights(policy: &Policy, preopen: usize, components: &[&[u8]]) -> Decision {
+    let Some(preopen) = policy.preopens.get(preopen) else {
+        return Decision::default();
+    };
+    // A deny rule denies what it matches and everything below: it matches some beginning of the
+    // path, the path itself included.
+    let denies = |rule: &&PathRule| {
+        (0..=components.len()).any(|length| matches_rule(rule, &components[..length]))
+    };
+    if let Some(rule) = preopen.deny.iter().filter(denies).min_by_key(|rule| rule.number) {
+        return Decision { deny_rule: rule.number, ..Decision::default() };
+    }
+    let mut decision = Decision::default();
+    let mut leads = false;
+    for (bit, rules) in preopen.grants() {
+        leads |= rules.iter().any(|rule| {
+            rule.pattern.alternatives().iter().any(|path| matcher::leads_to(path, components))
+        });
+        if components.is_empty() && (bit == right::CREATE || bit == right::DELETE) {
+            continue;
+        }
+        let first =
+            rules.iter().filter(|rule| matches_rule(rule, components)).min_by_key(|r| r.number);
+        if let Some(rule) = first {
+            decision.rights |= bit;
+            decision.granted.push((bit, rule.number));
+        }
+    }
+    if leads || decision.rights != 0 {
+        decision.rights |= right::STAT;
+    }
+    decision
+}
+
+fn matches_rule(rule: &PathRule, path: &[&[u8]]) -> bool {
+    rule.pattern.alternatives().iter().any(|pattern| matcher::matches(pattern, path))
+}

@@ -1,0 +1,41 @@
+//! The policy language of wasi-guard.
+//!
+//! * [`load`] reads the text of a policy, with every error at once, into a [`Policy`];
+//!   [`Policy::from_grants`] makes one from command line options.
+//! * [`mod@compile`] turns a policy into the table that the kernel side reads.
+//! * [`mod@evaluate`] says what a policy means, in plain Rust: the oracle of the tests.
+//! * [`mod@explain`] says it to people.
+//! * [`mod@reference`] writes the reference of the language from the schema.
+//!
+//! There is no unsafe code here and no system call: host names come in as [`Addresses`], roots as
+//! numbers.
+
+#![forbid(unsafe_code)]
+
+pub mod compile;
+pub mod diagnostic;
+pub mod evaluate;
+pub mod explain;
+mod grants;
+mod guest_path;
+mod model;
+pub mod network;
+mod parse;
+pub mod pattern;
+pub mod quantity;
+pub mod reference;
+pub mod schema;
+mod source;
+
+pub use compile::{CompileError, Stats, Table, compile};
+pub use diagnostic::{Diagnostic, Severity, render_all};
+pub use evaluate::{Attempt, Decision, Verdict, evaluate};
+pub use explain::explain;
+pub use grants::Grants;
+pub use guest_path::{GuestPathError, Name, Place};
+pub use model::{
+    Addresses, Audit, DEFAULT_RING, Limits, Mode, Origin, PathRule, Policy, Preopen, Rule,
+    RuleKind, RuleNumber, rights_text,
+};
+pub use parse::load;
+pub use source::{MAX_SOURCE_BYTES, Source, Span};

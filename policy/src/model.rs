@@ -1,0 +1,282 @@
+//! A policy as the rest of the program sees it: checked, with every rule numbered.
+//!
+//! Made by [`crate::load`] from text or by [`Policy::from_grants`] from the command line; read
+//! by [`mod@crate::compile`], [`crate::evaluate`], [`mod@crate::explain`] and the supervisor.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wasi_guard_abi::operation::right;
+
+use crate::network::NetworkRule;
+use crate::pattern::Pattern;
+
+/// A checked policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Whether denials are errors or only recorded.
+    pub mode: Mode,
+    /// Directories that the guest sees, in the policy's order. At most
+    /// [`wasi_guard_abi::table::MAX_PREOPENS`].
+    pub preopens: Vec<Preopen>,
+    /// Network rules, in the policy's order.
+    pub network: Vec<NetworkRule>,
+    /// Bounds on what the guest may use up.
+    pub limits: Limits,
+    /// Where records go.
+    pub audit: Audit,
+    /// Every rule; number `n` is at `n - 1`.
+    pub rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// The rule with this number. Numbers count from 1 in the order of the text; 0 is no rule.
+    pub fn rule(&self, number: RuleNumber) -> Option<&Rule> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.rules.get(index)
+    }
+
+    /// The host names that network rules mention and that somebody has to resolve before
+    /// [`crate::compile::compile`], each once.
+    pub fn host_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            self.network.iter().filter_map(|rule| rule.host.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// Number of a rule: from 1, in the order in which rules appear in the policy; 0 is no rule.
+/// The same number stands in tables, records and messages.
+pub type RuleNumber = u32;
+
+/// What a denial means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// A denial is an error for the guest.
+    #[default]
+    Enforce,
+    /// A denial is recorded and let through.
+    Audit,
+}
+
+impl Mode {
+    /// The word in policies and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One directory of the host that the guest sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preopen {
+    /// Its name for the guest, as written.
+    pub guest: String,
+    /// The directory on the host, as written; a relative one is relative to the directory of
+    /// the policy file (for [`Policy::from_grants`]: to the current directory).
+    pub host: PathBuf,
+    /// Names that may be opened for reading.
+    pub read: Vec<PathRule>,
+    /// Names that may be written to.
+    pub write: Vec<PathRule>,
+    /// Names that may come into being.
+    pub create: Vec<PathRule>,
+    /// Names that may be removed.
+    pub delete: Vec<PathRule>,
+    /// Names that are denied with everything below them.
+    pub deny: Vec<PathRule>,
+    /// Line of the policy at which it starts; `None` if it came from the command line.
+    pub line: Option<u32>,
+}
+
+impl Preopen {
+    /// The four lists that grant something, each with its right (a bit of
+    /// [`wasi_guard_abi::operation::right`]).
+    pub fn grants(&self) -> [(u16, &[PathRule]); 4] {
+        [
+            (right::READ, &self.read),
+            (right::WRITE, &self.write),
+            (right::CREATE, &self.create),
+            (right::DELETE, &self.delete),
+        ]
+    }
+
+    /// The union of the rights that some rule grants somewhere below; a mask of
+    /// [`wasi_guard_abi::operation::right`] without STAT.
+    pub fn rights_somewhere(&self) -> u16 {
+        self.grants()
+            .iter()
+            .filter(|(_, rules)| !rules.is_empty())
+            .fold(0, |all, (bit, _)| all | bit)
+    }
+}
+
+/// A pattern in one of a preopen's lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathRule {
+    /// Its number.
+    pub number: RuleNumber,
+    /// What it matches.
+    pub pattern: Pattern,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RuleKind {
+    /// An entry of `read`.
+    Read,
+    /// An entry of `write`.
+    Write,
+    /// An entry of `create`.
+    Create,
+    /// An entry of `delete`.
+    Delete,
+    /// An entry of `deny`.
+    Deny,
+    /// An entry of `connect`.
+    Connect,
+    /// An entry of `bind`.
+    Bind,
+}
+
+impl RuleKind {
+    /// The key of the policy under which the rule stands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::Deny => "deny",
+            Self::Connect => "connect",
+            Self::Bind => "bind",
+        }
+    }
+}
+
+impl fmt::Display for RuleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One rule, as messages and records name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its number.
+    pub number: RuleNumber,
+    /// What it does.
+    pub kind: RuleKind,
+    /// The preopen that it belongs to (index into [`Policy::preopens`]), if it is about names.
+    pub preopen: Option<usize>,
+    /// The pattern or address as written.
+    pub text: String,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+impl Rule {
+    /// Line of the policy, if it stands in one.
+    pub fn line(&self) -> Option<u32> {
+        match self.origin {
+            Origin::Policy { line, .. } => Some(line),
+            Origin::CommandLine(_) => None,
+        }
+    }
+}
+
+/// `deny "secret/**" (line 12)`, or `read "**" (--dir ./data::/data)`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} \"{}\" ({})", self.kind, self.text, self.origin)
+    }
+}
+
+/// Where a rule stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In the text of a policy; line and column from 1.
+    Policy {
+        /// Line.
+        line: u32,
+        /// Column in characters.
+        column: u32,
+    },
+    /// On the command line: the option as the user could have written it.
+    CommandLine(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy { line, .. } => write!(f, "line {line}"),
+            Self::CommandLine(option) => f.write_str(option),
+        }
+    }
+}
+
+/// Bounds on what the guest may use up; `None` is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Memory of the worker in bytes (cgroup `memory.max`).
+    pub memory: Option<u64>,
+    /// Processors, as a share of one (cgroup `cpu.max`): 0.5 is half of one.
+    pub cpu: Option<f64>,
+    /// Threads and processes (cgroup `pids.max`).
+    pub pids: Option<u64>,
+    /// Wall-clock time of the guest.
+    pub time: Option<Duration>,
+    /// Units of wasmtime's fuel.
+    pub fuel: Option<u64>,
+}
+
+/// Where records go and how many can wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// File for records as written (relative to the policy file); `None` is standard error.
+    pub file: Option<PathBuf>,
+    /// Size in bytes of the ring buffer through which the kernel hands out records. A power of
+    /// two from 4 KiB to 16 MiB.
+    pub ring: u64,
+}
+
+/// Size of the ring buffer where the policy names none.
+pub const DEFAULT_RING: u64 = 64 * 1024;
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { file: None, ring: DEFAULT_RING }
+    }
+}
+
+/// The addresses of the host names in network rules, by name. A name that is missing or has no
+/// address matches nothing.
+pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
+
+/// The words for a mask of [`wasi_guard_abi::operation::right`], as in `read, stat`; `none` for
+/// an empty one.
+pub fn rights_text(mask: u16) -> String {
+    let words = [
+        (right::READ, "read"),
+        (right::WRITE, "write"),
+        (right::CREATE, "create"),
+        (right::DELETE, "delete"),
+        (right::STAT, "stat"),
+    ];
+    let held: Vec<&str> =
+        words.iter().filter(|(bit, _)| mask & bit != 0).map(|(_, word)| *word).collect();
+    if held.is_empty() { "none".into() } else { held.join(", ") }
+}

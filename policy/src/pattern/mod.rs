@@ -1,0 +1,147 @@
+//! Patterns over names below a preopen.
+//!
+//! The text of a pattern becomes a [`Pattern`]: a few [`PathPattern`]s (one for each way to
+//! choose from its `{a,b}` groups), each a list of [`Part`]s, one a name. Validation, compiler
+//! and evaluator share this syntax tree and nothing else: how it is matched is written twice on
+//! purpose, once as automata in [`mod@crate::compile`] and once as plain backtracking in
+//! [`mod@crate::evaluate`], and tests hold the two against each other.
+
+pub(crate) mod cover;
+mod expand;
+mod parse;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+pub use parse::PatternError;
+
+/// Longest pattern text, in bytes (the kernel's PATH_MAX).
+pub const MAX_PATTERN_BYTES: usize = 4096;
+/// Most names in one pattern.
+pub const MAX_PATTERN_NAMES: usize = 128;
+/// Most patterns that the `{a,b}` groups of one pattern may stand for.
+pub const MAX_ALTERNATIVES: usize = 256;
+
+/// A checked pattern.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    alternatives: Vec<PathPattern>,
+}
+
+impl Pattern {
+    /// Parses a pattern.
+    ///
+    /// # Errors
+    /// Every text that is not in the language of `docs/policy-reference.md`; the error names the
+    /// bytes of `text` that it is about.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let alternatives = parse::parse(text)?;
+        Ok(Self { text: text.to_owned(), alternatives })
+    }
+
+    /// `**`: the preopen and everything below it.
+    pub fn everything() -> Self {
+        let alternatives = vec![PathPattern { parts: vec![Part::Names] }];
+        Self { text: "**".into(), alternatives }
+    }
+
+    /// The pattern as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The patterns without groups that it stands for: a name matches if one of them does.
+    pub fn alternatives(&self) -> &[PathPattern] {
+        &self.alternatives
+    }
+
+    /// Whether it matches the preopen itself.
+    pub fn matches_root(&self) -> bool {
+        self.alternatives.iter().any(PathPattern::matches_root)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pattern({:?})", self.text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A pattern without groups: what each name of a path must look like.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathPattern {
+    /// From the preopen down. Empty: the preopen itself (`.`).
+    pub parts: Vec<Part>,
+}
+
+impl PathPattern {
+    /// `**` alone, or `.`.
+    pub fn matches_root(&self) -> bool {
+        self.parts.is_empty() || self.is_everything()
+    }
+
+    /// `**` alone.
+    pub fn is_everything(&self) -> bool {
+        self.parts == [Part::Names]
+    }
+}
+
+/// One component of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Exactly one name.
+    Name(NamePattern),
+    /// `**`: zero or more names in front or in the middle, one or more at the end; alone
+    /// everything, the preopen included. Never next to another one.
+    Names,
+}
+
+/// What a single name must look like. Never empty; matches no empty name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamePattern {
+    /// In order.
+    pub elements: Vec<Element>,
+}
+
+impl NamePattern {
+    /// The name, if it is the only one that matches.
+    pub fn literal(&self) -> Option<Vec<u8>> {
+        self.elements
+            .iter()
+            .map(|element| match element {
+                Element::Byte(byte) => Some(*byte),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// `*`: every name.
+    pub fn is_any(&self) -> bool {
+        self.elements == [Element::Star]
+    }
+}
+
+/// A piece of a name's pattern.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Element {
+    /// This byte.
+    Byte(u8),
+    /// One character in UTF-8 that is neither `/` nor NUL (`?`).
+    Char,
+    /// One of these ASCII characters (`[a-z]`); never `/` or NUL. Not empty.
+    OneOf(AsciiSet),
+    /// One character in UTF-8 that is neither `/` nor NUL nor one of these (`[!a-z]`).
+    NoneOf(AsciiSet),
+    /// Any number of bytes that are neither `/` nor NUL (`*`). Never next to another one.
+    Star,
+}
+
+/// A set of ASCII characters.
+pub type AsciiSet = BTreeSet<u8>;

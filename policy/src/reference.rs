@@ -1,0 +1,204 @@
+//! Writes `docs/policy-reference.md`: the prose here, every key from [`crate::schema`].
+
+use crate::pattern::{MAX_ALTERNATIVES, MAX_PATTERN_BYTES, MAX_PATTERN_NAMES};
+use crate::schema::{TABLES, Table};
+
+/// The reference of the policy language, in Markdown.
+pub fn reference_markdown() -> String {
+    let mut out = String::from(INTRODUCTION);
+    for table in TABLES {
+        out.push('\n');
+        write_table(&mut out, table);
+    }
+    out.push_str(PATTERNS);
+    out.push_str(&format!(
+        "A pattern has at most {MAX_PATTERN_BYTES} bytes and {MAX_PATTERN_NAMES} names, and its \
+         groups stand for at most {MAX_ALTERNATIVES} patterns.\n"
+    ));
+    out.push_str(RIGHTS);
+    out.push_str(NETWORK);
+    out.push_str(DIAGNOSTICS);
+    out
+}
+
+fn write_table(out: &mut String, table: &Table) {
+    let title = match table.header {
+        "" => "Top level".to_owned(),
+        header => format!("`{header}`"),
+    };
+    out.push_str(&format!("## {title}\n\n{}\n", paragraph(table.doc)));
+    for key in table.keys {
+        let default = match key.default {
+            None => "required".to_owned(),
+            Some(default) if default.starts_with('"') => format!("default `{default}`"),
+            Some(default) => format!("without it: {default}"),
+        };
+        out.push_str(&format!(
+            "\n### `{}`\n\n*{}, {default}.*\n\n{}\n",
+            key.name,
+            capital(&key.kind.to_string()),
+            paragraph(key.doc)
+        ));
+    }
+}
+
+/// Comment lines without the space that follows `///`.
+fn paragraph(doc: &str) -> String {
+    let lines: Vec<&str> =
+        doc.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    lines.join("\n")
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+const INTRODUCTION: &str = "\
+<!-- Generated from policy/src/schema.rs and policy/src/reference.rs; do not edit. -->
+
+# Policy reference
+
+A policy is a TOML file that says what one guest may touch. What it does not grant is denied.
+
+```toml
+version = 1
+
+[[preopen]]
+guest = \"/data\"            # what the guest calls the directory
+host = \"./data\"            # where it is, seen from this file
+read = [\"**\"]              # everything may be read,
+write = [\"out/**\"]         # what lies below out/ may be changed,
+create = [\"out/**\"]        # new names may appear there,
+delete = [\"out/tmp-*\"]     # and these may be removed;
+deny = [\"**/*.pem\"]        # keys stay out of reach all the same
+
+[network]
+connect = [\"tcp://127.0.0.1:5432\"]
+
+[limits]
+memory = \"256MiB\"
+time = \"30s\"
+```
+
+`wasi-guard check POLICY` reports everything that is wrong with a policy at once, and
+`wasi-guard explain POLICY OPERATION PATH` says which rule decides an attempt.
+";
+
+const PATTERNS: &str = "
+## Patterns
+
+A pattern says which names below a preopen a rule is about. It works on names, not on what is on
+disk, so it covers files that do not exist yet. It is relative to the preopen: `out/*.csv` in the
+preopen `/data` is about `/data/out/a.csv`. `/` separates names.
+
+| Pattern | Matches |
+|---|---|
+| `*` | any bytes within a name, a leading dot included; alone: every name |
+| `?` | one character in UTF-8; a byte that is no part of one is not matched |
+| `[a-z_]` | one of these ASCII characters |
+| `[!a-z]`, `[^a-z]` | one character in UTF-8 that is none of these |
+| `{a,b}` | one of the alternatives, which may contain `/` and groups |
+| `\\` | makes the next character stand for itself (in a TOML `\"string\"` write it twice, in a `'string'` once) |
+| `**` in front or in the middle | any number of names, none included: `**/x`, `a/**/x` |
+| `**` at the end | one or more names: `a/**` is everything below `a`, not `a` |
+| `**` alone | everything: the preopen itself and all below it |
+| `.` alone | the preopen itself |
+
+`**` always stands alone between slashes. Refused are: an empty pattern, a leading or trailing
+`/`, `//`, `.` and `..` as names, NUL, `**` next to other text or twice in a row, a bracket or
+brace without its partner, and characters beyond ASCII in brackets.
+
+Names are bytes. `*`, `**` and literal text do not ask for valid UTF-8; `?` and `[!…]` do. Upper
+and lower case differ, and no two ways to write a letter in Unicode are taken for the same.
+
+";
+
+const RIGHTS: &str = "
+## Rights
+
+A name below a preopen has these rights:
+
+1. If a pattern in `deny` matches the name or a directory above it, the name has **no right**. A
+   deny rule beats everything, the order of rules does not matter, and where several match, the
+   first in the file is named in records.
+2. Otherwise it has **read**, **write**, **create** and **delete** if a pattern of that list
+   matches the name.
+3. It has **stat**, to see metadata, if it has another right, or if it is on the way to a name
+   that could have one: if names could be added below it so that a pattern matches. A pattern that
+   begins with `**` therefore gives stat to every name. Which names exist makes no difference.
+
+The preopen itself never has create or delete.
+
+| Attempt | Needs |
+|---|---|
+| open for reading, list a directory | read |
+| open for writing, truncate (also while opening) | write |
+| change mode, owner, times, attributes | write |
+| new file, directory, symbolic link | create |
+| remove a file or an empty directory | delete |
+| see metadata | stat |
+| rename | delete at the old name, create at the new; delete there too if it replaces something |
+| exchange two names | create and delete at both |
+| hard link | create at the new name |
+| execute a program, start a process | nothing grants it |
+
+A rename or link must not give an object rights that it did not have: read, write, delete and stat
+at the new name must be rights at the old one too. A directory can be renamed only if every name
+below has exactly the same rights in both places.
+
+Where preopens lie inside each other on the host, the innermost one decides. What lies below no
+preopen is denied. A verdict is found in this order: outside every preopen, deny rule, missing
+right, widened rights.
+";
+
+const NETWORK: &str = "
+## Network rules
+
+A rule is `PROTOCOL://HOST:PORT`.
+
+* PROTOCOL is `tcp` or `udp`. A socket can be made if some rule is about its protocol; other kinds
+  of sockets cannot be granted.
+* HOST is an IPv4 address or network (`127.0.0.1`, `10.0.0.0/8`), an IPv6 address or network in
+  brackets (`[::1]`, `[2001:db8::]/32` or `[2001:db8::/32]`), a DNS name, or `*` for every address.
+  A DNS name is resolved once, when the guest starts; the rule is about the addresses found then.
+* PORT is a number, a range such as `8000-8080`, or `*`. Binding to port 0 lets the kernel choose
+  the port and needs a rule that includes port 0.
+
+An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) counts as the IPv4 address, in rules and in
+attempts. Connecting to `0.0.0.0` or `::` means this host and needs a rule for `127.0.0.1` or
+`[::1]`. Binding to `0.0.0.0` means every address of the host and needs a rule for `0.0.0.0`, or
+one that includes it. Sending to an address needs a `connect` rule, listening a `bind` rule.
+";
+
+const DIAGNOSTICS: &str = "
+## Errors and warnings
+
+An unknown key, a value of the wrong type, a bad pattern or address, two preopens with one name,
+and a rule that can never match because a deny rule covers it are errors: the policy is not used.
+Warnings are printed and the policy is used: `mode = \"audit\"`, a preopen that grants nothing, a
+rule that stands there twice, a deny rule that an earlier one covers. A rule that is covered only
+by several deny rules together is not found.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_section() {
+        let text = reference_markdown();
+        for key in TABLES.iter().flat_map(|table| table.keys) {
+            assert!(text.contains(&format!("\n### `{}`\n", key.name)), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_example_is_a_policy() {
+        let text = reference_markdown();
+        let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let source = crate::Source::new("example", example.unwrap());
+        let (_, warnings) = crate::load(&source).unwrap();
+        assert_eq!(warnings, []);
+    }
+}

@@ -1,0 +1,211 @@
+//! Every key of a policy, declared once with its documentation.
+//!
+//! The parser (`crate::parse`) matches on the enums made here, so a key that it forgets
+//! does not compile; the reference ([`crate::reference`]) prints the comments made here, so a key
+//! without documentation does not compile either.
+
+use std::fmt;
+
+/// What kind of value a key takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number.
+    Integer,
+    /// A number with or without a fraction.
+    Number,
+    /// A string.
+    Text,
+    /// A list of strings.
+    TextList,
+    /// A table.
+    Table,
+    /// A list of tables.
+    TableList,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Integer => "whole number",
+            Self::Number => "number",
+            Self::Text => "string",
+            Self::TextList => "list of strings",
+            Self::Table => "table",
+            Self::TableList => "list of tables",
+        })
+    }
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As written in a policy.
+    pub name: &'static str,
+    /// Its documentation, Markdown; lines separated by line feeds.
+    pub doc: &'static str,
+    /// The value that it takes.
+    pub kind: Kind,
+    /// What holds without it; `None` if it must be there.
+    pub default: Option<&'static str>,
+}
+
+/// One table of a policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// As written in a policy; empty for the keys above all tables.
+    pub header: &'static str,
+    /// Its documentation, Markdown; lines separated by line feeds.
+    pub doc: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+/// The keys of one table, as an enum that the parser can match on.
+pub(crate) trait Keys: Copy + 'static {
+    const TABLE: Table;
+    const EVERY: &'static [Self];
+
+    /// The key with this name.
+    fn from_name(name: &str) -> Option<(Self, &'static Key)> {
+        let at = Self::TABLE.keys.iter().position(|key| key.name == name)?;
+        Some((*Self::EVERY.get(at)?, Self::TABLE.keys.get(at)?))
+    }
+}
+
+macro_rules! tables {
+    ($(
+        $(#[doc = $table_doc:literal])+
+        $table:ident = $header:literal {
+            $( $(#[doc = $doc:literal])+ $key:ident = $name:literal: $kind:ident, $default:expr; )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $table_doc])+
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub(crate) enum $table { $( $(#[doc = $doc])+ $key ),+ }
+
+            impl Keys for $table {
+                const TABLE: Table = Table {
+                    header: $header,
+                    doc: concat!($($table_doc, "\n"),+),
+                    keys: &[$( Key {
+                        name: $name,
+                        doc: concat!($($doc, "\n"),+),
+                        kind: Kind::$kind,
+                        default: $default,
+                    } ),+],
+                };
+                const EVERY: &'static [Self] = &[$( Self::$key ),+];
+            }
+        )+
+
+        /// Every table, in the order of the reference.
+        pub const TABLES: &[Table] = &[$( $table::TABLE ),+];
+    };
+}
+
+tables! {
+    /// Keys that stand above every table.
+    RootKey = "" {
+        /// Version of the policy language. There is one: `1`.
+        Version = "version": Integer, None;
+        /// `"enforce"`: a denial is an error for the guest. `"audit"`: denials are recorded and
+        /// let through, to find out what a guest needs; it protects nothing.
+        Mode = "mode": Text, Some("\"enforce\"");
+        /// Directories that the guest sees; see [`[[preopen]]`](#preopen).
+        Preopen = "preopen": TableList, Some("the guest sees no directory");
+        /// Sockets that the guest may use; see [`[network]`](#network).
+        Network = "network": Table, Some("no sockets");
+        /// Bounds on what the guest may use up; see [`[limits]`](#limits).
+        Limits = "limits": Table, Some("no bounds");
+        /// Where records of denials go; see [`[audit]`](#audit).
+        Audit = "audit": Table, Some("standard error");
+        /// Rules for the `wasm_bpf` imports. Not supported yet: a policy that has this table is
+        /// refused. Without it the imports answer "not permitted".
+        Bpf = "bpf": Table, Some("not permitted");
+    }
+
+    /// One directory of the host that the guest sees, and what it may do with each name below.
+    /// Write the table once for each directory. What no list grants is denied.
+    PreopenKey = "[[preopen]]" {
+        /// Name of the directory for the guest, as in `"/data"`. No two preopens have the same.
+        Guest = "guest": Text, None;
+        /// The directory on the host. A relative path starts at the directory of the policy
+        /// file. It must exist when the guest starts.
+        Host = "host": Text, None;
+        /// Patterns of names that may be opened for reading; for a directory: listed.
+        Read = "read": TextList, Some("nothing");
+        /// Patterns of names whose content, times, mode, owner and attributes may be changed.
+        /// This includes truncation. It does not include bringing the name into being.
+        Write = "write": TextList, Some("nothing");
+        /// Patterns of names that may come into being: as a file, a directory, a link, or the
+        /// new name in a rename.
+        Create = "create": TextList, Some("nothing");
+        /// Patterns of names that may be removed: a file, an empty directory, the old name in a
+        /// rename, or a file that a rename replaces.
+        Delete = "delete": TextList, Some("nothing");
+        /// Patterns of names that are denied together with everything below them, whatever the
+        /// other lists say, metadata included.
+        Deny = "deny": TextList, Some("nothing");
+    }
+
+    /// What the guest may do with sockets. An entry is `PROTOCOL://HOST:PORT`; see
+    /// [Network rules](#network-rules).
+    NetworkKey = "[network]" {
+        /// Addresses that the guest may connect to and send to.
+        Connect = "connect": TextList, Some("nothing");
+        /// Addresses that the guest may bind to and listen at.
+        Bind = "bind": TextList, Some("nothing");
+    }
+
+    /// Bounds on what the guest may use up. What is not written has no bound.
+    LimitsKey = "[limits]" {
+        /// Memory of the guest and the runtime around it, as in `"256MiB"`: a whole number with
+        /// `B`, `KiB`, `MiB` or `GiB`. The kernel ends a guest that needs more.
+        Memory = "memory": Text, Some("no bound");
+        /// Processor time as a share of one processor: `0.5` is half of one, `2` is two. From
+        /// 0.01 to 1024. A guest that wants more waits.
+        Cpu = "cpu": Number, Some("no bound");
+        /// Threads of the guest and the runtime around it.
+        Pids = "pids": Integer, Some("no bound");
+        /// Wall-clock time, as in `"30s"`: a whole number with `ms`, `s`, `m` or `h`. The guest
+        /// ends when it is over.
+        Time = "time": Text, Some("no bound");
+        /// Units of fuel, about one for each WebAssembly instruction; the guest ends when they
+        /// are used up. `0` is no bound.
+        Fuel = "fuel": Integer, Some("no bound");
+    }
+
+    /// Where the records of denials go.
+    AuditKey = "[audit]" {
+        /// File to which records are appended as JSON lines. A relative path starts at the
+        /// directory of the policy file.
+        File = "file": Text, Some("standard error");
+        /// Size of the buffer through which the kernel hands out records, as in `"64KiB"`: a
+        /// power of two from 4KiB to 16MiB. A record that finds no room is counted as lost; the
+        /// verdict stays.
+        Ring = "ring": Text, Some("\"64KiB\"");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_names_are_unique_in_their_table_and_documented() {
+        for table in TABLES {
+            for (at, key) in table.keys.iter().enumerate() {
+                assert!(table.keys[..at].iter().all(|other| other.name != key.name), "{key:?}");
+                assert!(key.doc.trim().ends_with('.') || key.doc.trim().ends_with(')'), "{key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_lead_to_their_variants() {
+        assert_eq!(PreopenKey::from_name("deny").map(|(key, _)| key), Some(PreopenKey::Deny));
+        assert_eq!(LimitsKey::from_name("fuel").map(|(key, _)| key), Some(LimitsKey::Fuel));
+        assert!(RootKey::from_name("nothing").is_none());
+    }
+}

@@ -1,0 +1,281 @@
+//! Cgroups: one parent for all guests of this build, one child a guest.
+//!
+//! The parent lies right below the root, at level 1, where the BPF programs look. Its name
+//! carries the build, so that the programs of two builds, each denying what it does not know,
+//! never meet each other's guests.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::fs::FlockOperation;
+
+use crate::{
+    error::{Error, Result, Step as _},
+    programs::Build,
+};
+
+/// Where cgroup v2 is mounted when it is mounted alone.
+pub const MOUNT: &str = "/sys/fs/cgroup";
+/// CPU time is shared out in periods of this many microseconds.
+const CPU_PERIOD: u64 = 100_000;
+/// How long to wait for killed processes to leave a cgroup.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The cgroup limits of a guest; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// `memory.max` in bytes; swap is off where this is set.
+    pub memory: Option<u64>,
+    /// `cpu.max` in CPUs.
+    pub cpu: Option<f64>,
+    /// `pids.max`: threads, the worker's own among them.
+    pub pids: Option<u64>,
+}
+
+impl Limits {
+    fn controllers(&self) -> Vec<&'static str> {
+        let mut list = Vec::new();
+        if self.memory.is_some() {
+            list.push("memory");
+        }
+        if self.cpu.is_some() {
+            list.push("cpu");
+        }
+        if self.pids.is_some() {
+            list.push("pids");
+        }
+        list
+    }
+}
+
+/// The parent cgroup of one build's guests.
+#[derive(Debug)]
+pub struct Parent {
+    path: PathBuf,
+    id: u64,
+}
+
+impl Parent {
+    /// Opens the parent of `build`'s guests, creating it if need be. The caller holds the
+    /// host lock.
+    ///
+    /// # Errors
+    /// If cgroup v2 cannot be written.
+    pub fn open(build: &Build) -> Result<Self> {
+        let path = Path::new(MOUNT).join(format!("wasi-guard-{}", build.short()));
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::new(format!("create the cgroup {}", path.display()))
+                    .because(error)
+                    .hint("this takes root and a writable cgroup v2 at /sys/fs/cgroup; `wasi-guard doctor` tells more"));
+            }
+            _ => {}
+        }
+        let id = id_of(&path)?;
+        Ok(Self { path, id })
+    }
+
+    /// The id that the kernel gives the cgroup: its inode number.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Makes the controllers that `limits` needs available to children.
+    fn enable(&self, limits: &Limits) -> Result<()> {
+        for controller in limits.controllers() {
+            for dir in [Path::new(MOUNT), &self.path] {
+                let file = dir.join("cgroup.subtree_control");
+                let enabled = fs::read_to_string(&file).unwrap_or_default();
+                if enabled.split_whitespace().any(|word| word == controller) {
+                    continue;
+                }
+                fs::write(&file, format!("+{controller}")).map_err(|error| {
+                    Error::new(format!("enable the cgroup controller {controller}"))
+                        .because(error)
+                        .hint(format!(
+                            "the policy's [limits] need it; see {}/cgroup.controllers for what the host offers (a kernel option or cgroup v1 may hold it)",
+                            MOUNT
+                        ))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new child with a name of its own, locked to this process. The caller holds the host
+    /// lock, so that [`Parent::sweep`] never sees a child between its creation and its lock.
+    ///
+    /// # Errors
+    /// If a controller is missing or the kernel refuses a limit.
+    pub fn child(&self, limits: &Limits) -> Result<Cgroup> {
+        self.enable(limits)?;
+        let pid = std::process::id();
+        for n in 0u32.. {
+            let name = format!("guest-{pid}-{n}");
+            let path = self.path.join(&name);
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(
+                        Error::new(format!("create the cgroup {}", path.display())).because(error)
+                    );
+                }
+                Ok(()) => {
+                    let cgroup = Cgroup::lock(path, name)?;
+                    cgroup.limit(limits)?;
+                    return Ok(cgroup);
+                }
+            }
+        }
+        Err(Error::new("find a free cgroup name"))
+    }
+
+    /// Removes children whose supervisor is gone and returns their ids. The caller holds the
+    /// host lock.
+    ///
+    /// # Errors
+    /// If the parent cannot be read.
+    pub fn sweep(&self) -> Result<Vec<u64>> {
+        let mut gone = Vec::new();
+        let entries = fs::read_dir(&self.path).step(|| format!("list {}", self.path.display()))?;
+        for entry in entries.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // A held lock is a living supervisor.
+            if let Ok(cgroup) = Cgroup::lock(entry.path(), name) {
+                gone.push(cgroup.id());
+                drop(cgroup);
+            }
+        }
+        Ok(gone)
+    }
+}
+
+fn id_of(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).step(|| format!("look at {}", path.display()))?.ino())
+}
+
+/// A guest's cgroup. Dropping it kills what is in it and removes it.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    name: String,
+    id: u64,
+    /// Open directory: target of CLONE_INTO_CGROUP, and holder of the lock that says "the
+    /// supervisor lives" and that the kernel releases with this process, however it ends.
+    dir: File,
+}
+
+impl Cgroup {
+    fn lock(path: PathBuf, name: String) -> Result<Self> {
+        let dir = File::open(&path).step(|| format!("open {}", path.display()))?;
+        rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)
+            .step(|| format!("lock {}", path.display()))?;
+        let id = id_of(&path)?;
+        Ok(Self { path, name, id, dir })
+    }
+
+    /// The id that the kernel gives the cgroup: the key of the guest in every map.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The last part of its path.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The path below the cgroup mount.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open directory.
+    pub fn dir(&self) -> &File {
+        &self.dir
+    }
+
+    fn limit(&self, limits: &Limits) -> Result<()> {
+        if let Some(bytes) = limits.memory {
+            self.set("memory.max", &bytes.to_string())?;
+            // Without swap accounting the file is absent, and then there is no swap to limit.
+            if self.path.join("memory.swap.max").exists() {
+                self.set("memory.swap.max", "0")?;
+            }
+        }
+        if let Some(cpus) = limits.cpu {
+            let quota = (cpus * CPU_PERIOD as f64).round().max(1000.0) as u64;
+            self.set("cpu.max", &format!("{quota} {CPU_PERIOD}"))?;
+        }
+        if let Some(pids) = limits.pids {
+            self.set("pids.max", &pids.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn set(&self, file: &str, value: &str) -> Result<()> {
+        let path = self.path.join(file);
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(value.as_bytes()))
+            .step(|| format!("write {value} to {}", path.display()))
+    }
+
+    /// Kills every process in it, children's included.
+    ///
+    /// # Errors
+    /// If `cgroup.kill` cannot be written.
+    pub fn kill(&self) -> Result<()> {
+        self.set("cgroup.kill", "1")
+    }
+
+    /// How many times the memory limit killed a process here.
+    pub fn oom_kills(&self) -> u64 {
+        fs::read_to_string(self.path.join("memory.events"))
+            .ok()
+            .and_then(|text| {
+                text.lines()
+                    .find_map(|line| line.strip_prefix("oom_kill "))
+                    .and_then(|count| count.trim().parse().ok())
+            })
+            .unwrap_or(0)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // What cannot be removed here is found by the next start's sweep.
+        let _ = self.kill();
+        let start = std::time::Instant::now();
+        loop {
+            match remove_tree(&self.path) {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EBUSY) && start.elapsed() < DRAIN =>
+                {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Removes a cgroup and the cgroups below it; their files need no removal.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    if let Ok(entries) = fs::read_dir(path) {
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_tree(&entry.path())?;
+            }
+        }
+    }
+    fs::remove_dir(path)
+}

@@ -1,0 +1,215 @@
+//! A guest's life in the kernel's eyes.
+//!
+//! ```text
+//! create: cgroup, ring buffer, entry with GUEST_SETUP   everything denied but the worker's start
+//! arm:    table entry                                   the policy, in one step
+//! drop:   processes killed, cgroup gone, entries gone
+//! ```
+
+use std::{os::fd::AsFd as _, path::Path};
+
+use aya::maps::{Array, MapData, RingBuf};
+use wasi_guard_abi::{
+    guest::{GUEST_SETUP, Guest as Entry},
+    table::Chunk,
+};
+use wasi_guard_policy::compile::Table;
+
+use crate::{
+    cgroup::{Cgroup, Limits, Parent},
+    error::{Error, Result, Step as _},
+    programs::{self, Build, HostLock, Pins},
+    records::Records,
+    spawn::{Process, Request},
+};
+
+/// `BPF_F_INNER_MAP` (uapi/linux/bpf.h).
+pub(crate) const INNER_MAP: u32 = 1 << 12;
+/// `BPF_NOEXIST` (uapi/linux/bpf.h).
+const NO_EXIST: u64 = 1;
+
+/// What the kernel counted for a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Denials, or what audit mode let through.
+    pub denied: u64,
+    /// Records that were lost because the ring buffer was full.
+    pub lost: u64,
+    /// Denials because of an error on the kernel side.
+    pub errors: u64,
+}
+
+/// A guest between its creation and its end.
+pub struct Guest {
+    cgroup: Option<Cgroup>,
+    pins: Pins,
+    runtime: crate::mark::Runtime,
+    records: Option<Records>,
+    armed: bool,
+}
+
+impl Guest {
+    /// Makes a cgroup in which everything is denied.
+    ///
+    /// # Errors
+    /// If a layer is missing; the hint says which.
+    pub fn create(build: &Build, limits: &Limits, ring_bytes: u32) -> Result<Self> {
+        let lock = HostLock::take()?;
+        let mut pins = programs::open(build, &lock)?;
+        let parent = Parent::open(build)?;
+        pins.guard_children_of(parent.id())?;
+        for gone in parent.sweep()? {
+            pins.forget(gone);
+        }
+        let runtime = pins.marks.runtime()?;
+        let cgroup = parent.child(limits)?;
+        let mut guest = Self { cgroup: Some(cgroup), pins, runtime, records: None, armed: false };
+        drop(lock);
+        let id = guest.id();
+        let ring = new_ring(ring_bytes)?;
+        guest.pins.rings.insert(id, &ring, NO_EXIST).map_err(|error| full(error, "RINGS"))?;
+        guest.records = Some(Records::new(ring));
+        let entry = Entry { flags: GUEST_SETUP, ..Entry::default() };
+        guest.pins.guests.insert(id, entry, NO_EXIST).map_err(|error| full(error, "GUESTS"))?;
+        Ok(guest)
+    }
+
+    /// The cgroup's id, the guest's key in every map.
+    pub fn id(&self) -> u64 {
+        self.cgroup.as_ref().map_or(0, Cgroup::id)
+    }
+
+    /// The name of its cgroup, unique while it lives.
+    pub fn name(&self) -> &str {
+        self.cgroup.as_ref().map_or("", Cgroup::name)
+    }
+
+    /// The path of its cgroup.
+    pub fn path(&self) -> &Path {
+        self.cgroup.as_ref().map_or(Path::new(""), Cgroup::path)
+    }
+
+    /// Marks the root of a preopen and writes it into the table. The caller keeps `fd` open as
+    /// long as the guest lives.
+    ///
+    /// # Errors
+    /// If the kernel refuses the mark.
+    pub fn root(
+        &mut self,
+        table: &mut Table,
+        preopen: usize,
+        fd: std::os::fd::BorrowedFd<'_>,
+    ) -> Result<()> {
+        let _lock = HostLock::take()?;
+        let id = self.pins.marks.root(fd)?;
+        table.set_root(preopen, id).step(|| "write a preopen's root into the table".into())
+    }
+
+    /// Marks a file that is handed to the worker as one of wasi-guard's own.
+    ///
+    /// # Errors
+    /// If the kernel refuses the mark.
+    pub fn runtime_file(&mut self, fd: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+        let _lock = HostLock::take()?;
+        self.pins.marks.runtime_file(fd)
+    }
+
+    /// Starts a program inside the cgroup.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn(&mut self, request: &Request<'_>) -> Result<Process> {
+        let Some(cgroup) = &self.cgroup else { return Err(Error::new("find the guest's cgroup")) };
+        crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)
+    }
+
+    /// Puts `table` into force, in place of the one before, in one step.
+    ///
+    /// # Errors
+    /// If the kernel has no memory for it; then everything stays as it was.
+    pub fn arm(&mut self, table: &Table) -> Result<()> {
+        let chunks = table.chunks();
+        let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        let mut map = Array::<MapData, Chunk>::create(count, INNER_MAP)
+            .step(|| "create the policy's table in the kernel".into())?;
+        for (index, chunk) in chunks.iter().enumerate() {
+            map.set(index as u32, Chunk(*chunk), 0).step(|| "fill the policy's table".into())?;
+        }
+        let id = self.id();
+        self.pins.tables.insert(id, &map, 0).map_err(|error| full(error, "TABLES"))?;
+        if !self.armed {
+            // The exception for the worker's start ends; the table alone would end it too.
+            self.pins
+                .guests
+                .insert(id, Entry::default(), 0)
+                .step(|| "end the guest's set-up".into())?;
+            self.armed = true;
+        }
+        Ok(())
+    }
+
+    /// The guest's records, as they come.
+    pub fn records(&mut self) -> Option<&mut Records> {
+        self.records.as_mut()
+    }
+
+    /// What the kernel counted so far.
+    pub fn counts(&self) -> Counts {
+        let entry = self.pins.guests.get(&self.id(), 0).unwrap_or_default();
+        Counts { denied: entry.denied, lost: entry.lost, errors: entry.errors }
+    }
+
+    /// Kills everything in the cgroup.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn kill(&self) -> Result<()> {
+        self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill)
+    }
+
+    /// How many processes the memory limit has killed.
+    pub fn oom_kills(&self) -> u64 {
+        self.cgroup.as_ref().map_or(0, Cgroup::oom_kills)
+    }
+
+    /// The pinned programs in use.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let id = self.id();
+        self.cgroup = None;
+        self.pins.forget(id);
+    }
+}
+
+fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
+    let object = aya_obj::Map::new_from_params(
+        aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32,
+        0,
+        0,
+        bytes,
+        0,
+    );
+    let data = MapData::create(object, "records", None)
+        .step(|| "create the ring buffer for records".into())?;
+    let map = aya::maps::Map::from_map_data(data).step(|| "use the ring buffer".into())?;
+    RingBuf::try_from(map).step(|| "map the ring buffer".into())
+}
+
+fn full(error: aya::maps::MapError, map: &str) -> Error {
+    let no_room = matches!(&error, aya::maps::MapError::SyscallError(error)
+        if error.io_error.raw_os_error() == Some(libc::E2BIG));
+    let error = Error::new(format!("enter the guest into the map {map}")).because(error);
+    if no_room {
+        error.hint(format!(
+            "{} guests run already, the most that a host can have",
+            wasi_guard_abi::MAX_GUESTS
+        ))
+    } else {
+        error
+    }
+}

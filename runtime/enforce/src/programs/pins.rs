@@ -1,0 +1,195 @@
+//! Pinned programs, links and maps: a directory of bpffs a build.
+//!
+//! The directory appears under its name in one step (rename) after everything in it is pinned,
+//! so whoever finds it finds it whole. Maps are pinned under their names, links as
+//! `link_<hook>`, programs as `prog_<hook>`.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    maps::{Array, HashMap, HashOfMaps, InodeStorage, Map, MapData, RingBuf},
+    programs::{ProgramInfo, links::PinnedLink},
+};
+use wasi_guard_abi::{
+    LAYOUT,
+    guest::{Guest, HostConfig, Mark},
+    table::Chunk,
+};
+
+use super::{BPFFS, Build, hooks::HOOKS};
+use crate::{
+    error::{Error, Result, Step as _},
+    log::DebugLog,
+    mark::Marks,
+};
+
+/// Maps of the object that userspace works with; each is pinned.
+pub(crate) const MAPS: &[&str] = &["HOST", "GUESTS", "TABLES", "RINGS", "MARKS", "SCRATCH"];
+
+/// Handles of everything pinned. Links are held as well, so that removal of the pins by
+/// somebody else does not unguard the guests of this process.
+pub struct Pins {
+    pub(crate) host: Array<MapData, HostConfig>,
+    pub(crate) guests: HashMap<MapData, u64, Guest>,
+    pub(crate) tables: HashOfMaps<MapData, u64, Array<MapData, Chunk>>,
+    pub(crate) rings: HashOfMaps<MapData, u64, RingBuf<MapData>>,
+    /// Marks of inodes.
+    pub marks: Marks,
+    links: Vec<PinnedLink>,
+    dir: PathBuf,
+}
+
+impl Pins {
+    /// Takes the pins of `build`, `None` if it has none.
+    ///
+    /// # Errors
+    /// If there are some, but they are not what this build pins: damaged, or not root's.
+    pub fn take(build: &Build) -> Result<Option<Self>> {
+        let dir = build.pin_dir();
+        let meta = match fs::symlink_metadata(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.step(|| format!("look at {}", dir.display()))?,
+        };
+        if !meta.is_dir() || meta.uid() != 0 {
+            return Err(damaged(&dir, "it is not a directory of root's"));
+        }
+        Self::open(&dir).map(Some).map_err(|error| damaged(&dir, "").because(error))
+    }
+
+    fn open(dir: &Path) -> Result<Self> {
+        let host: Array<_, HostConfig> =
+            Array::try_from(map(dir, "HOST")?).step(|| "use the map HOST".into())?;
+        let layout = host.get(&0, 0).step(|| "read the map HOST".into())?.layout;
+        if layout != LAYOUT {
+            return Err(Error::new(format!(
+                "use pins of layout {layout}, this build has {LAYOUT}"
+            )));
+        }
+        let mut links = Vec::new();
+        for hook in HOOKS {
+            let path = dir.join(format!("link_{}", hook.name));
+            if !path.exists() && hook.covered_by.is_some() {
+                continue;
+            }
+            links.push(PinnedLink::from_pin(&path).step(|| format!("open {}", path.display()))?);
+        }
+        Ok(Self {
+            host,
+            guests: HashMap::try_from(map(dir, "GUESTS")?).step(|| "use the map GUESTS".into())?,
+            tables: HashOfMaps::try_from(map(dir, "TABLES")?)
+                .step(|| "use the map TABLES".into())?,
+            rings: HashOfMaps::try_from(map(dir, "RINGS")?).step(|| "use the map RINGS".into())?,
+            marks: Marks::new(
+                InodeStorage::<_, Mark>::try_from(map(dir, "MARKS")?)
+                    .step(|| "use the map MARKS".into())?,
+            ),
+            links,
+            dir: dir.into(),
+        })
+    }
+
+    /// Hooks with an attached program.
+    pub fn attached(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Their directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Tells the programs whose children are guests.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn guard_children_of(&mut self, parent_cgroup: u64) -> Result<()> {
+        let old = self.host.get(&0, 0).step(|| "read the map HOST".into())?;
+        let new = HostConfig { parent_cgroup, layout: LAYOUT, reserved: 0 };
+        if old != new {
+            self.host.set(0, new, 0).step(|| "write the map HOST".into())?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the guest of a cgroup that is gone.
+    pub fn forget(&mut self, cgroup: u64) {
+        // Entries that were never made are no error here.
+        let _ = self.tables.remove(&cgroup);
+        let _ = self.rings.remove(&cgroup);
+        let _ = self.guests.remove(&cgroup);
+    }
+
+    /// The debug log of the programs, if this build has one.
+    ///
+    /// # Errors
+    /// If the log's map cannot be found.
+    pub fn debug_log(&self) -> Result<DebugLog> {
+        let path = self.dir.join("prog_file_open");
+        let info = ProgramInfo::from_pin(&path).step(|| format!("open {}", path.display()))?;
+        DebugLog::of_program(info.id())
+    }
+
+    /// Ids of all guests that the maps know.
+    pub fn guests(&self) -> Vec<u64> {
+        self.guests.keys().flatten().collect()
+    }
+}
+
+fn map(dir: &Path, name: &str) -> Result<Map> {
+    let path = dir.join(name);
+    let data = MapData::from_pin(&path).step(|| format!("open {}", path.display()))?;
+    Map::from_map_data(data).step(|| format!("use {}", path.display()))
+}
+
+fn damaged(dir: &Path, why: &str) -> Error {
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    Error::new(format!("use the pinned programs in {}{why}", dir.display()))
+        .hint("`wasi-guard unload` removes them while no guest runs; the next run loads them again")
+}
+
+/// Removes the pins of every build and so, once no process holds them, the programs.
+///
+/// # Errors
+/// If guests run, or a pin cannot be removed. Returns the directories removed.
+pub fn unload(_lock: &super::HostLock) -> Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    let entries = fs::read_dir(BPFFS).step(|| format!("list {BPFFS}"))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(build) = name.strip_prefix("wasi-guard-") else { continue };
+        let cgroup = Path::new(crate::cgroup::MOUNT).join(&name);
+        if let Ok(children) = fs::read_dir(&cgroup) {
+            for child in children.flatten() {
+                if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    return Err(Error::new(format!("unload build {build}: guests run"))
+                        .hint(format!("end them first; they are in {}", cgroup.display())));
+                }
+            }
+            fs::remove_dir(&cgroup).step(|| format!("remove {}", cgroup.display()))?;
+        }
+        remove_pins(&entry.path())?;
+        removed.push(entry.path());
+    }
+    Ok(removed)
+}
+
+/// Removes a directory of pins; links first, so that a program without its maps' pins is never
+/// attached.
+pub(crate) fn remove_pins(dir: &Path) -> Result<()> {
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .step(|| format!("list {}", dir.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    names.sort_by_key(|path| {
+        !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"link_"))
+    });
+    for path in names {
+        fs::remove_file(&path).step(|| format!("remove {}", path.display()))?;
+    }
+    fs::remove_dir(dir).step(|| format!("remove {}", dir.display()))
+}

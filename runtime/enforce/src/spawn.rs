@@ -1,0 +1,87 @@
+//! Starting a process straight into a cgroup.
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+};
+
+use crate::{
+    error::{Result, Step as _},
+    sys,
+};
+
+pub use crate::sys::Ended;
+
+/// What to start.
+pub struct Request<'a> {
+    /// argv, with the program's name; the program is always this one.
+    pub arguments: &'a [&'a CStr],
+    /// envp.
+    pub environment: &'a [&'a CStr],
+    /// Descriptors to pass on and the numbers that they get; nothing else is passed on.
+    pub descriptors: &'a [(BorrowedFd<'a>, RawFd)],
+}
+
+/// A process that was started. Dropping it does not end it.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Its pid in this process's namespace.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Becomes readable when it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If somebody else has waited for it.
+    pub fn wait(&self) -> Result<Ended> {
+        sys::wait(&self.pidfd).step(|| format!("wait for process {}", self.pid))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        rustix::process::pidfd_send_signal(&self.pidfd, signal)
+            .step(|| format!("signal process {}", self.pid))
+    }
+}
+
+/// Starts `executable`, in `cgroup` if one is given. It is killed when the calling thread ends.
+///
+/// # Errors
+/// If the kernel refuses; in a guarded cgroup also if the executable has no mark.
+pub fn spawn(
+    cgroup: Option<BorrowedFd<'_>>,
+    executable: &File,
+    request: &Request<'_>,
+) -> Result<Process> {
+    let highest = request.descriptors.iter().map(|(_, to)| *to).max().unwrap_or(2);
+    let mut lifted = Vec::with_capacity(request.descriptors.len());
+    for (from, to) in request.descriptors {
+        let fd = sys::lift(*from, highest).step(|| "duplicate a descriptor".into())?;
+        lifted.push((fd, *to));
+    }
+    let descriptors: Vec<(RawFd, RawFd)> =
+        lifted.iter().map(|(from, to)| (from.as_raw_fd(), *to)).collect();
+    let program = sys::Program {
+        executable: executable.as_fd(),
+        arguments: request.arguments,
+        environment: request.environment,
+        descriptors: &descriptors,
+    };
+    let spawned = sys::spawn_into(cgroup, &program).step(|| "start the worker process".into())?;
+    Ok(Process { pid: spawned.pid, pidfd: spawned.pidfd })
+}

@@ -1,0 +1,202 @@
+//! Turns what happens in a run into lines.
+
+use wasi_guard_enforce::guest::Counts;
+use wasi_guard_enforce::records::{Denial, Name};
+use wasi_guard_policy::{Mode, Origin, Policy, Rule};
+
+use super::line::{self, Body, Head, Line};
+use super::{Sink, clock, text};
+use crate::protocol::Layers;
+
+/// What all lines of a run say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The policy's file name, or `(command line)`.
+    pub policy: String,
+    /// blake3 of the policy's text, in hexadecimal.
+    pub policy_digest: String,
+    /// The module's path as the caller gave it.
+    pub module: String,
+    /// blake3 of the module's bytes, in hexadecimal.
+    pub module_digest: String,
+    /// Whether denials are errors or only recorded.
+    pub mode: Mode,
+}
+
+/// How a guest's process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With this exit code.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// Writes the audit of one run.
+#[derive(Debug)]
+pub struct Auditor {
+    sink: Sink,
+    head: Head,
+    unwritten: u64,
+}
+
+impl Auditor {
+    /// An auditor. Nothing is written yet.
+    #[must_use]
+    pub fn new(sink: Sink, about: About) -> Self {
+        let About { policy, policy_digest, module, module_digest, mode } = about;
+        let head = Head {
+            guest: String::new(),
+            policy,
+            policy_digest,
+            module,
+            module_digest,
+            mode: mode.name(),
+            layers: Vec::new(),
+        };
+        Self { sink, head, unwritten: 0 }
+    }
+
+    /// Names the guest: by its cgroup, which is unique while it lives.
+    pub fn set_guest(&mut self, name: &str) {
+        name.clone_into(&mut self.head.guest);
+    }
+
+    /// The guest is about to run; `layers` are in force around its worker, besides BPF. The
+    /// records that follow name them.
+    pub fn start(&mut self, layers: &Layers) {
+        // The supervisor starts no guest before the canary was denied by the BPF programs, or, in
+        // audit mode, recorded by them.
+        self.head.layers = std::iter::once("bpf-lsm".to_owned()).chain(layers.names()).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        self.write("start", clock::now(), Body::Start { version });
+    }
+
+    /// Something was denied, or in audit mode would have been. `policy` is the one in force.
+    pub fn denial(&mut self, denial: &Denial, policy: &Policy) {
+        let body = Body::Denial(Box::new(body(denial, policy)));
+        self.write("denial", clock::of_boot(denial.time), body);
+    }
+
+    /// `count` records were lost: for want of room in the kernel's buffer, or because they could
+    /// not be read.
+    pub fn loss(&mut self, count: u64) {
+        self.write("loss", clock::now(), Body::Loss { count });
+    }
+
+    /// The guest was ended by a limit: `memory`, `time`, `fuel`, `pids` or `cpu`.
+    pub fn limit(&mut self, limit: &str, detail: &str) {
+        self.write("limit", clock::now(), Body::Limit { limit, detail });
+    }
+
+    /// The guest ended. `counts` are the kernel's.
+    pub fn end(&mut self, end: End, counts: Counts) {
+        let (exit_code, signal) = match end {
+            End::Exited(code) => (Some(code), None),
+            End::Killed(signal) => (None, Some(signal)),
+        };
+        let Counts { denied, lost, errors } = counts;
+        let unwritten = self.unwritten;
+        let body = line::End { exit_code, signal, denied, lost, errors, unwritten };
+        self.write("end", clock::now(), Body::End(body));
+        if self.unwritten > 0 {
+            say(&format!(
+                "{} audit records could not be written to {}",
+                self.unwritten,
+                self.sink.name()
+            ));
+        }
+    }
+
+    /// Lines that could not be written so far.
+    #[must_use]
+    pub const fn unwritten(&self) -> u64 {
+        self.unwritten
+    }
+
+    fn write(&mut self, record: &'static str, time: String, body: Body<'_>) {
+        let line = Line { time, record, head: &self.head, body };
+        let result = text::json(&line)
+            .map_err(std::io::Error::from)
+            .and_then(|line| self.sink.write_line(&line));
+        if let Err(error) = result {
+            // Once is enough; the end tells how many there were.
+            if self.unwritten == 0 {
+                say(&format!("an audit record is lost: {}: {error}", self.sink.name()));
+            }
+            self.unwritten += 1;
+        }
+    }
+}
+
+/// Audit trouble goes to stderr, which may be the very thing that is broken.
+fn say(text: &str) {
+    crate::cli::report::warning(text);
+}
+
+fn body<'a>(denial: &Denial, policy: &'a Policy) -> line::Denial<'a> {
+    let let_through = denial.audit;
+    line::Denial {
+        operation: denial.operation.name(),
+        names: names(denial, policy),
+        socket: denial.socket.map(|socket| line::Socket {
+            family: text::family(socket.family),
+            kind: text::socket_type(socket.kind),
+            protocol: text::protocol(socket.protocol),
+            address: socket.address.map(|address| address.ip().to_string()),
+            port: socket.address.map(|address| address.port()),
+        }),
+        wanted: text::rights(denial.wanted),
+        rights: text::rights(denial.rights),
+        verdict: if let_through { "would_deny" } else { "denied" },
+        reason: denial.reason.name(),
+        rule: policy.rule(denial.rule).map(rule),
+        // What every hook of ours answers; see bpf-progs/src/main.rs.
+        errno: (!let_through).then_some("EACCES"),
+        errno_number: (!let_through).then_some(libc::EACCES),
+        pid: denial.process,
+        tid: denial.thread,
+    }
+}
+
+fn names<'a>(denial: &Denial, policy: &'a Policy) -> Option<line::Names<'a>> {
+    let (first, second) = match denial.names.as_slice() {
+        [] => return None,
+        [first] => (first, None),
+        [first, second, ..] => (first, Some(second)),
+    };
+    let shown = |name: &Name| text::path(name, denial.cut, policy);
+    let path = shown(first);
+    let second = second.map(|name| {
+        let path = shown(name);
+        line::Second {
+            path2: path.text,
+            path2_bytes: path.bytes,
+            preopen2: text::preopen(name, policy),
+            denied: if denial.second { "path2" } else { "path" },
+        }
+    });
+    Some(line::Names {
+        path: path.text,
+        path_bytes: path.bytes,
+        preopen: text::preopen(first, policy),
+        second,
+        cut: denial.cut,
+        directory: denial.directory,
+    })
+}
+
+fn rule(rule: &Rule) -> line::Rule<'_> {
+    let (line, column, option) = match &rule.origin {
+        Origin::Policy { line, column } => (Some(*line), Some(*column), None),
+        Origin::CommandLine(option) => (None, None, Some(option.as_str())),
+    };
+    line::Rule {
+        number: rule.number,
+        kind: rule.kind.name(),
+        text: &rule.text,
+        line,
+        column,
+        option,
+    }
+}

@@ -1,0 +1,183 @@
+//! Compiled modules on disk.
+//!
+//! Relied on by [`crate::compile`]. An entry is found by what was compiled and how; it is believed
+//! only after its checksum was compared, and only if nobody else could have written it.
+
+mod entry;
+mod key;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, fsync, open, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+pub use key::Key;
+
+use crate::protocol::Kind;
+
+/// A directory of compiled modules.
+#[derive(Debug)]
+pub struct Cache {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+/// What a lookup found.
+#[derive(Debug)]
+pub enum Lookup {
+    /// The artifact, checked.
+    Hit {
+        /// The entry, opened for reading.
+        file: File,
+        /// What the module is.
+        kind: Kind,
+    },
+    /// No entry.
+    Miss,
+    /// There was an entry that cannot be believed, and why. It is gone.
+    Removed(String),
+}
+
+/// Why a cache cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// Others could write into it or own it.
+    #[error("the cache {path:?} {problem}")]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The file system says no.
+    #[error("the cache {path:?}: {source}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl Cache {
+    /// Opens the directory, made with mode 0700 if it is missing. It must belong to this user, and
+    /// nobody else may look into it or write.
+    ///
+    /// # Errors
+    /// See [`CacheError`].
+    pub fn open(path: &Path) -> Result<Self, CacheError> {
+        let failed = |source: io::Error| CacheError::Io { path: path.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let directory = open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+        let stat = fstat(&directory).map_err(|errno| failed(errno.into()))?;
+        let problem = if stat.st_uid != geteuid().as_raw() {
+            Some("belongs to another user")
+        } else if stat.st_mode & 0o077 != 0 {
+            Some("is open to other users (chmod 700 it)")
+        } else {
+            None
+        };
+        match problem {
+            Some(problem) => Err(CacheError::Unsafe { path: path.to_owned(), problem }),
+            None => Ok(Self { directory, path: path.to_owned() }),
+        }
+    }
+
+    /// Where this user's cache is if no other is named: `/var/cache/wasi-guard` for root, else
+    /// `wasi-guard` in `$XDG_CACHE_HOME` or `~/.cache`. `None` without a home.
+    #[must_use]
+    pub fn default_path() -> Option<PathBuf> {
+        if geteuid().is_root() {
+            return Some("/var/cache/wasi-guard".into());
+        }
+        let absolute = |name: &str| {
+            std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+        };
+        let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+        Some(base.join("wasi-guard"))
+    }
+
+    /// The directory, as it was named.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks for an entry and checks it. What cannot be believed is removed.
+    #[must_use]
+    pub fn lookup(&self, key: &Key) -> Lookup {
+        let name = key.file_name();
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let result = match openat(&self.directory, name.as_str(), flags, Mode::empty()) {
+            Ok(fd) => entry::check(File::from(fd), key),
+            Err(Errno::NOENT) => return Lookup::Miss,
+            Err(errno) => Err(format!("it cannot be opened: {errno}")),
+        };
+        match result {
+            Ok((file, kind)) => Lookup::Hit { file, kind },
+            Err(why) => {
+                self.remove(key);
+                Lookup::Removed(why)
+            }
+        }
+    }
+
+    /// Removes an entry, if there is one.
+    pub fn remove(&self, key: &Key) {
+        // If it stays, the next lookup finds it wrong again.
+        let _ = unlinkat(&self.directory, key.file_name().as_str(), AtFlags::empty());
+    }
+
+    /// Makes an entry from an artifact. Readers see it whole or not at all.
+    ///
+    /// # Errors
+    /// If the file system says no, for example because it is full; nothing is left behind then.
+    pub fn store(&self, key: &Key, kind: Kind, artifact: &File) -> Result<(), CacheError> {
+        let (temporary, file) = self.temporary(key)?;
+        let result = entry::write(&file, artifact, key, kind)
+            .and_then(|()| Ok(fsync(&file)?))
+            .and_then(|()| {
+                let name = key.file_name();
+                Ok(renameat(&self.directory, temporary.as_str(), &self.directory, name.as_str())?)
+            })
+            .and_then(|()| Ok(fsync(&self.directory)?));
+        if result.is_err() {
+            let _ = unlinkat(&self.directory, temporary.as_str(), AtFlags::empty());
+        }
+        result.map_err(|source| self.failed(source))
+    }
+
+    fn temporary(&self, key: &Key) -> Result<(String, File), CacheError> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let process = std::process::id();
+        // A crashed process of the same number may have left its file.
+        for attempt in 0..64 {
+            let name = format!(".{}.{process}.{attempt}", key.file_name());
+            match openat(&self.directory, name.as_str(), flags, Mode::RUSR | Mode::WUSR) {
+                Ok(fd) => return Ok((name, fd.into())),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(self.failed(errno.into())),
+            }
+        }
+        Err(self.failed(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    fn failed(&self, source: io::Error) -> CacheError {
+        CacheError::Io { path: self.path.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The cache's claims.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+
+use super::*;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    cache: Cache,
+    key: Key,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&directory.path().join("a/cache")).unwrap();
+        let key = Key::new(&blake3::hash(b"module"), "x86_64", "");
+        Self { directory, cache, key }
+    }
+
+    fn store(&self, bytes: &[u8]) {
+        let mut artifact = tempfile::tempfile().unwrap();
+        artifact.write_all(bytes).unwrap();
+        self.cache.store(&self.key, Kind::Component, &artifact).unwrap();
+    }
+
+    fn entry(&self) -> PathBuf {
+        self.cache.path().join(self.key.file_name())
+    }
+
+    fn assert_removed(&self, word: &str) {
+        match self.cache.lookup(&self.key) {
+            Lookup::Removed(why) => assert!(why.contains(word), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(!self.entry().exists());
+        assert!(matches!(self.cache.lookup(&self.key), Lookup::Miss));
+    }
+}
+
+#[test]
+fn an_entry_comes_back_as_it_was_stored() {
+    let fixture = Fixture::new();
+    assert!(matches!(fixture.cache.lookup(&fixture.key), Lookup::Miss));
+    let bytes = vec![7; 1_000_000];
+    fixture.store(&bytes);
+    let Lookup::Hit { mut file, kind } = fixture.cache.lookup(&fixture.key) else { panic!() };
+    assert_eq!(kind, Kind::Component);
+    let mut found = Vec::new();
+    file.read_to_end(&mut found).unwrap();
+    assert_eq!(found[..bytes.len()], bytes);
+    let names = std::fs::read_dir(fixture.cache.path()).unwrap().count();
+    assert_eq!(names, 1, "no temporary file is left");
+    assert_eq!(std::fs::metadata(fixture.entry()).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn every_changed_byte_is_noticed() {
+    let fixture = Fixture::new();
+    let length = {
+        fixture.store(b"artifact");
+        std::fs::read(fixture.entry()).unwrap().len()
+    };
+    for position in 0..length {
+        fixture.store(b"artifact");
+        let mut bytes = std::fs::read(fixture.entry()).unwrap();
+        bytes[position] ^= 1;
+        std::fs::write(fixture.entry(), bytes).unwrap();
+        assert!(matches!(fixture.cache.lookup(&fixture.key), Lookup::Removed(_)), "{position}");
+    }
+}
+
+#[test]
+fn truncated_and_empty_entries_are_removed() {
+    let fixture = Fixture::new();
+    for length in [0, 1, 80, 85] {
+        fixture.store(b"artifact");
+        let file = std::fs::OpenOptions::new().write(true).open(fixture.entry()).unwrap();
+        file.set_len(length).unwrap();
+        assert!(matches!(fixture.cache.lookup(&fixture.key), Lookup::Removed(_)), "{length}");
+    }
+}
+
+#[test]
+fn another_modules_entry_is_removed() {
+    let fixture = Fixture::new();
+    fixture.store(b"artifact");
+    let other = Key::new(&blake3::hash(b"other"), "x86_64", "");
+    std::fs::rename(fixture.entry(), fixture.cache.path().join(other.file_name())).unwrap();
+    let Lookup::Removed(why) = fixture.cache.lookup(&other) else { panic!() };
+    assert!(why.contains("another module"), "{why}");
+}
+
+#[test]
+fn entries_that_others_can_write_and_links_are_removed() {
+    let fixture = Fixture::new();
+    fixture.store(b"artifact");
+    std::fs::set_permissions(fixture.entry(), PermissionsExt::from_mode(0o622)).unwrap();
+    fixture.assert_removed("another user");
+
+    let target = fixture.directory.path().join("target");
+    fixture.store(b"artifact");
+    std::fs::rename(fixture.entry(), &target).unwrap();
+    symlink(&target, fixture.entry()).unwrap();
+    fixture.assert_removed("cannot be opened");
+    assert!(target.exists(), "the link is removed, not what it points to");
+
+    rustix::fs::mkfifoat(rustix::fs::CWD, fixture.entry(), Mode::RUSR | Mode::WUSR).unwrap();
+    fixture.assert_removed("not a file");
+}
+
+#[test]
+fn a_directory_that_others_can_look_into_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cache");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(matches!(Cache::open(&path), Err(CacheError::Unsafe { .. })));
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+    Cache::open(&path).unwrap();
+    let link = directory.path().join("link");
+    symlink(&path, &link).unwrap();
+    assert!(matches!(Cache::open(&link), Err(CacheError::Io { .. })));
+}
+
+#[test]
+fn a_failed_store_is_an_error_and_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    // Reading a directory fails as writing to a full disk does: in the middle of the copy.
+    let artifact = File::open("/").unwrap();
+    let result = fixture.cache.store(&fixture.key, Kind::Module, &artifact);
+    assert!(matches!(result, Err(CacheError::Io { .. })), "{result:?}");
+    assert_eq!(std::fs::read_dir(fixture.cache.path()).unwrap().count(), 0);
+}

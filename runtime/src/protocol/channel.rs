@@ -1,0 +1,198 @@
+//! The control socket: one typed message a packet, bounded in size.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::MAX_MESSAGE;
+
+/// One end of a control socket (`AF_UNIX`, `SOCK_SEQPACKET`, close-on-exec).
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// Why a message could not be sent or received.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The other process closed its end or died.
+    #[error("the other process closed the control socket")]
+    Closed,
+    /// Nothing came in time.
+    #[error("no message within {0:?}")]
+    TimedOut(Duration),
+    /// A packet is larger than [`MAX_MESSAGE`].
+    #[error("a message of {0} bytes is larger than the allowed {MAX_MESSAGE}")]
+    TooLarge(usize),
+    /// A packet is not a message of this build.
+    #[error("a message cannot be read: {0}")]
+    Malformed(#[source] postcard::Error),
+    /// The call failed.
+    #[error("the control socket failed")]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for ChannelError {
+    fn from(errno: Errno) -> Self {
+        Self::Io(errno.into())
+    }
+}
+
+impl Channel {
+    /// Makes a connected pair: keep one end, give the worker the other as
+    /// [`super::CONTROL_FD`].
+    ///
+    /// # Errors
+    /// If the kernel has no socket to give.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// Takes over one end.
+    #[must_use]
+    pub const fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// [`ChannelError::Closed`] if nobody listens, [`ChannelError::TooLarge`].
+    pub fn send<T: Serialize>(&self, message: &T) -> Result<(), ChannelError> {
+        let bytes = postcard::to_stdvec(message).map_err(ChannelError::Malformed)?;
+        if bytes.len() > MAX_MESSAGE {
+            return Err(ChannelError::TooLarge(bytes.len()));
+        }
+        loop {
+            match send(&self.0, &bytes, SendFlags::NOSIGNAL) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(ChannelError::Closed),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Waits for one message, at most `timeout` (`None`: for ever). Descriptors that a packet may
+    /// carry are dropped by the kernel, because no room is offered for them.
+    ///
+    /// # Errors
+    /// See [`ChannelError`]; after any but [`ChannelError::TimedOut`] the other end is not to be
+    /// trusted with another try.
+    pub fn receive<T: DeserializeOwned>(
+        &self,
+        timeout: Option<Duration>,
+    ) -> Result<T, ChannelError> {
+        if let Some(limit) = timeout {
+            self.wait(limit)?;
+        }
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let length = loop {
+            // With TRUNC the kernel tells the packet's own length, also if it is longer than the
+            // buffer.
+            match recv(&self.0, buffer.as_mut_slice(), RecvFlags::TRUNC) {
+                Ok((_, length)) => break length,
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Err(ChannelError::Closed),
+                Err(errno) => return Err(errno.into()),
+            }
+        };
+        if length == 0 {
+            return Err(ChannelError::Closed);
+        }
+        let bytes = buffer.get(..length).ok_or(ChannelError::TooLarge(length))?;
+        let (message, rest) = postcard::take_from_bytes(bytes).map_err(ChannelError::Malformed)?;
+        if rest.is_empty() {
+            Ok(message)
+        } else {
+            Err(ChannelError::Malformed(postcard::Error::DeserializeBadEncoding))
+        }
+    }
+
+    fn wait(&self, limit: Duration) -> Result<(), ChannelError> {
+        let timeout = Timespec::try_from(limit)
+            .map_err(|_| ChannelError::Io(io::ErrorKind::InvalidInput.into()))?;
+        loop {
+            let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(0) => return Err(ChannelError::TimedOut(limit)),
+                Ok(_) => return Ok(()),
+                // A signal starts the wait anew: the limit guards against a stuck process, it is
+                // not a clock.
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FromWorker, ToWorker};
+    use super::*;
+
+    fn pair() -> (Channel, Channel) {
+        let (ours, theirs) = Channel::pair().unwrap();
+        (ours, Channel::from_fd(theirs))
+    }
+
+    #[test]
+    fn a_message_arrives_as_it_was_sent() {
+        let (supervisor, worker) = pair();
+        supervisor.send(&ToWorker::Armed).unwrap();
+        assert_eq!(worker.receive::<ToWorker>(None).unwrap(), ToWorker::Armed);
+        let message = FromWorker::Canary { errno: Some(13) };
+        worker.send(&message).unwrap();
+        assert_eq!(supervisor.receive::<FromWorker>(None).unwrap(), message);
+    }
+
+    #[test]
+    fn garbage_truncation_and_trailing_bytes_are_errors() {
+        let (supervisor, worker) = pair();
+        for bytes in [&[0xff; 40][..], &[4, 200, 1][..], &[0, 0][..]] {
+            send(&supervisor.0, bytes, SendFlags::empty()).unwrap();
+            let error = worker.receive::<ToWorker>(None).unwrap_err();
+            assert!(matches!(error, ChannelError::Malformed(_)), "{bytes:?}: {error:?}");
+        }
+        send(&supervisor.0, &vec![0; MAX_MESSAGE + 1], SendFlags::empty()).unwrap();
+        let error = worker.receive::<ToWorker>(None).unwrap_err();
+        assert!(matches!(error, ChannelError::TooLarge(length) if length == MAX_MESSAGE + 1));
+    }
+
+    #[test]
+    fn a_length_inside_a_message_allocates_nothing() {
+        let (supervisor, worker) = pair();
+        // `Incompatible` with a string of 2^60 bytes, of which none come.
+        let bytes = [4, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
+        send(&supervisor.0, &bytes, SendFlags::empty()).unwrap();
+        let error = worker.receive::<FromWorker>(None).unwrap_err();
+        assert!(matches!(error, ChannelError::Malformed(_)));
+    }
+
+    #[test]
+    fn a_closed_end_and_a_silent_end_are_told_apart() {
+        let (supervisor, worker) = pair();
+        let limit = Duration::from_millis(10);
+        let error = worker.receive::<ToWorker>(Some(limit)).unwrap_err();
+        assert!(matches!(error, ChannelError::TimedOut(_)));
+        drop(supervisor);
+        let error = worker.receive::<ToWorker>(Some(limit)).unwrap_err();
+        assert!(matches!(error, ChannelError::Closed));
+        let error = worker.send(&ToWorker::Start).unwrap_err();
+        assert!(matches!(error, ChannelError::Closed));
+    }
+}

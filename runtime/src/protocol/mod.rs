@@ -1,0 +1,80 @@
+//! What supervisor and worker say to each other.
+//!
+//! Relied on by the supervisor (`supervisor`), by [`crate::compile`], which starts a worker in role
+//! Compile, and by [`crate::worker`], the other end.
+//!
+//! # How a worker starts
+//! The starter execs its own executable with `argv[0]` = [`WORKER_NAME`], an empty environment and
+//! these descriptors:
+//!
+//! | number | what |
+//! |---|---|
+//! | 0, 1, 2 | the caller's stdin, stdout, stderr |
+//! | [`CONTROL_FD`] | one end of a [`Channel`] pair (`AF_UNIX`, `SOCK_SEQPACKET`) |
+//! | [`CONFIG_FD`] | a sealed memfd from [`WorkerConfig::to_memfd`] |
+//! | [`FIRST_FD`].. | descriptors that the config names by number |
+//!
+//! Whatever else is open, the worker closes before it does anything else.
+//!
+//! # Role Run, in order
+//! 1. Worker: reads and checks the config, gives up its rights.
+//! 2. Worker sends [`FromWorker::Hardened`]; supervisor puts the policy into force and sends
+//!    [`ToWorker::Armed`].
+//! 3. Worker opens the canary and sends [`FromWorker::Canary`]; supervisor compares and sends
+//!    [`ToWorker::Start`].
+//! 4. Worker loads the artifact and links it. If wasmtime refuses the artifact as another engine's:
+//!    [`FromWorker::Incompatible`] and exit code [`EXIT_REFUSED`]; compile again and start anew.
+//! 5. Worker installs seccomp and sends [`FromWorker::Running`]. From here on the guest's code runs
+//!    in that process: what the socket says from now on is to be taken as the guest's own words.
+//! 6. Worker may send [`FromWorker::Ended`], then exits with the guest's exit code.
+//!
+//! A step that fails sends [`FromWorker::Failed`] and exits with [`EXIT_REFUSED`].
+//!
+//! # Role Compile, in order
+//! 1. Worker gives up its rights, installs seccomp, sends [`FromWorker::Hardened`].
+//! 2. Worker reads the module, compiles it, writes the artifact to the output descriptor and sends
+//!    [`FromWorker::Compiled`] (exit code 0) or [`FromWorker::Failed`] (exit code
+//!    [`EXIT_REFUSED`]).
+//!
+//! # For the supervisor
+//! * [`check_options`] reads the `-W -O -C -D -S` options of a run early.
+//! * [`Channel::pair`] makes the control socket, [`WorkerConfig::to_memfd`] the config.
+//! * [`Channel::receive`] never panics on what a worker sends and never allocates more than
+//!   [`MAX_MESSAGE`] bytes.
+//! * `compile::obtain` gives the artifact of a module, from the cache or compiled.
+
+mod channel;
+mod config;
+mod layers;
+mod message;
+mod options;
+
+pub use channel::{Channel, ChannelError};
+pub use config::{
+    Canary, CompileConfig, ConfigError, Kind, Mode, Preopen, Role, RunConfig, WorkerConfig,
+};
+pub use layers::{Layers, Seccomp};
+pub use message::{CompileStep, End, FromWorker, ToWorker};
+pub use options::{OptionError, Options, check_options};
+
+/// `argv[0]` that makes the executable a worker.
+pub const WORKER_NAME: &str = "wasi-guard-worker";
+/// Descriptor number of the control socket in a worker.
+pub const CONTROL_FD: i32 = 3;
+/// Descriptor number of the config memfd in a worker.
+pub const CONFIG_FD: i32 = 4;
+/// Lowest number of a descriptor that the config may name.
+pub const FIRST_FD: i32 = 5;
+/// Highest number of a descriptor that the config may name.
+pub const MAX_FD: i32 = 1023;
+/// Largest message in bytes, encoded.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+/// Largest config in bytes, encoded: room for Linux' 2 MiB of arguments and environment.
+pub const MAX_CONFIG: usize = 4 * 1024 * 1024;
+
+/// Exit code of wasi-guard's own refusals: bad policy, missing layer, failed step.
+pub const EXIT_REFUSED: i32 = 125;
+/// Exit code of a guest that trapped: 128 + SIGABRT, as `wasmtime run` has it on Unix.
+pub const EXIT_TRAP: i32 = 134;
+/// Exit code of any other failure of a guest, as `wasmtime run` has it.
+pub const EXIT_ERROR: i32 = 1;

@@ -1,0 +1,177 @@
+//! The privileged side of a run: small, and it never looks into the module.
+//!
+//! In the order of docs/architecture.md:
+//!
+//! 1. [`plan`]: policy, preopens, options, all checked before anything is made.
+//! 2. [`crate::compile`] gives the artifact, from the cache or from a confined compiler.
+//! 3. [`start`]: cgroup, table, worker, hand-shake with the canary.
+//! 4. [`watch`]: records, limits, signals, until the guest ends.
+//!
+//! Leaving [`run`] by any way drops the guest: its processes are killed, its cgroup and its map
+//! entries removed. If this process is killed, the kernel kills the worker (`PDEATHSIG`), the
+//! pinned programs go on denying, and the next start removes what was left.
+
+mod error;
+mod plan;
+mod start;
+mod watch;
+
+use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
+
+pub use error::Error;
+pub use watch::Outcome;
+
+use crate::{
+    audit::{About, Auditor, Sink},
+    cache::Cache,
+    cli::report,
+    compile,
+    protocol::Options,
+};
+use plan::Plan;
+use start::Started;
+use wasi_guard_enforce::host;
+use watch::Signals;
+
+/// Where a guest's grants come from.
+#[derive(Clone, Debug)]
+pub enum Grants {
+    /// A policy file.
+    Policy(PathBuf),
+    /// Options as `wasmtime run` has them: `--dir HOST::GUEST`.
+    Options {
+        /// Host directory and its name for the guest.
+        dirs: Vec<(PathBuf, String)>,
+    },
+}
+
+/// Where records go.
+#[derive(Debug)]
+pub enum AuditTo {
+    /// Where the policy says, else stderr.
+    Default,
+    /// A file, appended to.
+    File(PathBuf),
+    /// A descriptor that was handed in.
+    Descriptor(OwnedFd),
+}
+
+/// One run, as the command line asks for it.
+#[derive(Debug)]
+pub struct Job {
+    /// The module's path.
+    pub module: PathBuf,
+    /// The guest's arguments, without its name.
+    pub arguments: Vec<String>,
+    /// The guest's name for itself, if not the module's file name.
+    pub argv0: Option<String>,
+    /// The guest's environment.
+    pub environment: Vec<(String, String)>,
+    /// What it may do.
+    pub grants: Grants,
+    /// `--mode`: in place of the policy's.
+    pub mode: Option<wasi_guard_policy::Mode>,
+    /// Where records go.
+    pub audit: AuditTo,
+    /// The cache's directory; `None` is the default one.
+    pub cache: Option<PathBuf>,
+    /// Programs with the debug log.
+    pub bpf_log: bool,
+    /// Say more on stderr.
+    pub verbose: bool,
+}
+
+/// How long a worker may take for one step of its start. Generous, because emulated machines
+/// start slowly; it only guards against a worker that is stuck.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+/// Starts of one run: a second one if the cached artifact is not for this machine.
+const STARTS: usize = 2;
+
+/// Runs a guest to its end.
+///
+/// # Errors
+/// If wasi-guard refuses to run it: a bad policy, a missing layer, a failed step. Then nothing
+/// of the guest has run, or it was ended.
+pub fn run(job: &Job, options: &Options) -> Result<Outcome, Error> {
+    let plan = Plan::new(job, options)?;
+    for warning in &plan.warnings {
+        report::write(warning);
+    }
+    // What the caller got wrong comes before what the host lacks.
+    let file = File::open(&job.module)
+        .map_err(|error| Error::step(format!("open the module {}", plan.module), error))?;
+    let of_module = |error| Error::of_module(error, &plan.module);
+    let mut source = compile::Source::read(file).map_err(of_module)?;
+    if let Some(layer) = host::first_missing() {
+        return Err(Error::missing(&layer));
+    }
+    let sink = sink(job, &plan)?;
+    // From here on a signal ends the run in an orderly way.
+    let signals = Signals::catch()?;
+
+    let request = compile::Request {
+        name: &plan.module,
+        options,
+        fuel: plan.fuel.is_some(),
+        epochs: plan.time.is_some(),
+        target: None,
+        worker: compile::OWN_EXECUTABLE.as_ref(),
+    };
+    let cache = open_cache(job);
+    let mut artifact = compile::obtain(&mut source, &request, cache.as_ref()).map_err(of_module)?;
+    let mut auditor = Auditor::new(
+        sink,
+        About {
+            policy: plan.policy_name.clone(),
+            policy_digest: plan.policy_digest.clone(),
+            module: plan.module.clone(),
+            module_digest: source.digest().to_hex().to_string(),
+            mode: plan.policy.mode,
+        },
+    );
+    for _ in 0..STARTS {
+        for warning in artifact.warnings.drain(..) {
+            report::warning(&warning);
+        }
+        match start::start(job, &plan, options, &artifact, &mut auditor, &signals)? {
+            Started::Running(running) => return watch::watch(*running, &plan, auditor, &signals),
+            Started::Ended(outcome) => return Ok(outcome),
+            Started::Incompatible(reason) => {
+                if job.verbose {
+                    report::warning(&format!("the module is compiled anew: {reason}"));
+                }
+                artifact = compile::obtain_anew(&mut source, &request, cache.as_ref())
+                    .map_err(of_module)?;
+            }
+        }
+    }
+    Err(Error::new("load the compiled module: wasmtime refuses it twice")
+        .hint("remove the cache directory; if it happens again, please report it"))
+}
+
+/// The cache, or none with a warning: a run must not fail because nothing can be kept.
+fn open_cache(job: &Job) -> Option<Cache> {
+    let path = job.cache.clone().or_else(Cache::default_path)?;
+    match Cache::open(&path) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            report::warning(&format!("compiled modules are not kept: {error}"));
+            None
+        }
+    }
+}
+
+fn sink(job: &Job, plan: &Plan) -> Result<Sink, Error> {
+    let open = |path: &PathBuf| {
+        Sink::file(path)
+            .map_err(|error| Error::step(format!("open the audit file {}", path.display()), error))
+    };
+    match (&job.audit, &plan.audit_file) {
+        (AuditTo::File(path), _) | (AuditTo::Default, Some(path)) => open(path),
+        (AuditTo::Descriptor(fd), _) => fd
+            .try_clone()
+            .map(Sink::descriptor)
+            .map_err(|error| Error::step("use the audit descriptor", error)),
+        (AuditTo::Default, None) => Ok(Sink::stderr()),
+    }
+}

@@ -1,0 +1,298 @@
+//! From a plan to a running guest: cgroup, table, worker, hand-shake.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd},
+    os::unix::fs::OpenOptionsExt as _,
+    time::{Duration, Instant},
+};
+
+use wasi_guard_abi::operation::{Operation, Reason};
+use wasi_guard_enforce::{
+    guest::Guest,
+    programs::{Build, run_dir},
+    records::Denial,
+    spawn::{Process, Request},
+};
+use wasi_guard_policy::Mode;
+
+use super::{Error, Job, Outcome, Plan, STEP_TIMEOUT, watch::Signals};
+use crate::{
+    audit::Auditor,
+    compile::Artifact,
+    protocol::{
+        CONFIG_FD, CONTROL_FD, Canary, Channel, ChannelError, FIRST_FD, FromWorker, Options,
+        Preopen, Role, RunConfig, ToWorker, WORKER_NAME, WorkerConfig,
+    },
+};
+
+/// The file that every policy denies, because it lies in no preopen.
+const CANARY: &str = "canary";
+/// How long the record of the canary may take to arrive after its answer.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A guest that runs.
+pub(crate) struct Running {
+    pub(crate) guest: Guest,
+    pub(crate) worker: Process,
+    pub(crate) channel: Channel,
+    pub(crate) started: Instant,
+    pub(crate) bpf_log: bool,
+}
+
+/// What came of a start.
+pub(crate) enum Started {
+    Running(Box<Running>),
+    /// A signal came before the guest ran.
+    Ended(Outcome),
+    /// The artifact is not for this machine.
+    Incompatible(String),
+}
+
+pub(crate) fn start(
+    job: &Job,
+    plan: &Plan,
+    options: &Options,
+    artifact: &Artifact,
+    auditor: &mut Auditor,
+    signals: &Signals,
+) -> Result<Started, Error> {
+    let canary = canary()?;
+    let build = Build::this(job.bpf_log);
+    let mut guest = Guest::create(&build, &plan.limits, plan.ring_bytes)?;
+    let mut table = plan.table.clone();
+    for (index, directory) in plan.directories.iter().enumerate() {
+        guest.root(&mut table, index, directory.fd.as_fd())?;
+    }
+    guest.runtime_file(artifact.file.as_fd())?;
+    let (channel, worker) = spawn(job, plan, options, artifact, &canary, &mut guest)?;
+    auditor.set_guest(guest.name());
+
+    let mut steps = Steps { channel: &channel, worker: &worker, signals };
+    let hardened = steps.next()?;
+    let Step::Message(FromWorker::Hardened { .. }) = hardened else {
+        return steps.unexpected(hardened, "give up its rights");
+    };
+    guest.arm(&table)?;
+    steps.send(&ToWorker::Armed)?;
+    let answer = steps.next()?;
+    let Step::Message(FromWorker::Canary { errno }) = answer else {
+        return steps.unexpected(answer, "open the canary");
+    };
+    check_canary(&mut guest, &worker, plan.policy.mode, errno)?;
+    steps.send(&ToWorker::Start)?;
+    let running = steps.next()?;
+    match running {
+        Step::Message(FromWorker::Running { layers }) => {
+            auditor.start(&layers);
+            Ok(Started::Running(Box::new(Running {
+                guest,
+                worker,
+                channel,
+                started: Instant::now(),
+                bpf_log: job.bpf_log,
+            })))
+        }
+        other => steps.unexpected(other, "load the compiled module"),
+    }
+}
+
+/// The canary's directory. It is readable for everybody, so that nothing but the kernel's
+/// verdict stands between it and the worker.
+fn canary() -> Result<OwnedFd, Error> {
+    let dir = run_dir()?;
+    let path = dir.join(CANARY);
+    let step = |error| Error::step(format!("write the canary {}", path.display()), error);
+    if !path.exists() {
+        fs::write(&path, b"wasi-guard reads this to see that the kernel says no\n")
+            .map_err(step)?;
+    }
+    // It must work outside, or its failure inside proves nothing.
+    File::open(&path).map_err(step)?;
+    let fd = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(&dir)
+        .map_err(step)?;
+    Ok(fd.into())
+}
+
+fn spawn(
+    job: &Job,
+    plan: &Plan,
+    options: &Options,
+    artifact: &Artifact,
+    canary: &OwnedFd,
+    guest: &mut Guest,
+) -> Result<(Channel, Process), Error> {
+    let (channel, theirs) =
+        Channel::pair().map_err(|error| Error::step("make the control socket", error))?;
+    let mut numbers = FIRST_FD..;
+    let mut number = || numbers.next().unwrap_or(RawFd::MAX);
+    let (artifact_fd, canary_fd) = (number(), number());
+    let mut descriptors: Vec<(BorrowedFd<'_>, RawFd)> = vec![
+        (theirs.as_fd(), CONTROL_FD),
+        (artifact.file.as_fd(), artifact_fd),
+        (canary.as_fd(), canary_fd),
+    ];
+    let mut preopens = Vec::new();
+    for directory in &plan.directories {
+        let fd = number();
+        descriptors.push((directory.fd.as_fd(), fd));
+        preopens.push(Preopen {
+            directory: fd,
+            guest: directory.guest.clone(),
+            read_only: directory.read_only,
+        });
+    }
+    let argv0 = job.argv0.clone().unwrap_or_else(|| {
+        job.module.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    });
+    let config = WorkerConfig::new(Role::Run(RunConfig {
+        mode: match plan.policy.mode {
+            Mode::Enforce => crate::protocol::Mode::Enforce,
+            Mode::Audit => crate::protocol::Mode::Audit,
+        },
+        name: plan.module.clone(),
+        kind: artifact.kind,
+        artifact: artifact_fd,
+        args: std::iter::once(argv0).chain(job.arguments.iter().cloned()).collect(),
+        env: job.environment.clone(),
+        preopens,
+        canary: Canary { directory: canary_fd, name: CANARY.into() },
+        options: options.raw().to_vec(),
+        time: plan.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        fuel: plan.fuel,
+        memory: plan.limits.memory,
+    }))
+    .to_memfd()
+    .map_err(|error| Error::step("write the worker's configuration", error))?;
+    descriptors.push((config.as_fd(), CONFIG_FD));
+    let name = CString::new(WORKER_NAME).map_err(|error| Error::step("name the worker", error))?;
+    let worker = guest.spawn(&Request {
+        arguments: &[&name],
+        environment: &[],
+        descriptors: &descriptors,
+    })?;
+    Ok((channel, worker))
+}
+
+/// What the worker did next.
+enum Step {
+    Message(FromWorker),
+    /// It ended without a word.
+    Silence,
+    Signal(i32),
+}
+
+struct Steps<'a> {
+    channel: &'a Channel,
+    worker: &'a Process,
+    signals: &'a Signals,
+}
+
+impl Steps<'_> {
+    fn next(&mut self) -> Result<Step, Error> {
+        match self.signals.or_readable(self.channel.as_fd(), STEP_TIMEOUT)? {
+            super::watch::Woken::Signal(signal) => return Ok(Step::Signal(signal)),
+            super::watch::Woken::TimedOut => {
+                return Err(Error::new(format!(
+                    "hear from the worker within {} s",
+                    STEP_TIMEOUT.as_secs()
+                ))
+                .hint("the machine may be overloaded; `wasi-guard doctor` tells more"));
+            }
+            super::watch::Woken::Readable => {}
+        }
+        match self.channel.receive(Some(STEP_TIMEOUT)) {
+            Ok(message) => Ok(Step::Message(message)),
+            Err(ChannelError::Closed) => Ok(Step::Silence),
+            Err(error) => Err(Error::step("understand the worker", error)),
+        }
+    }
+
+    fn send(&self, message: &ToWorker) -> Result<(), Error> {
+        match self.channel.send(message) {
+            // A worker that is gone has said why; its last word is read next.
+            Ok(()) | Err(ChannelError::Closed) => Ok(()),
+            Err(error) => Err(Error::step("speak to the worker", error)),
+        }
+    }
+
+    /// A worker that did not do what it should have done next.
+    fn unexpected(&self, step: Step, doing: &str) -> Result<Started, Error> {
+        match step {
+            Step::Signal(signal) => Ok(Started::Ended(Outcome::Signalled(signal))),
+            Step::Message(FromWorker::Incompatible { message }) => {
+                Ok(Started::Incompatible(message))
+            }
+            Step::Message(FromWorker::Failed { step, message, hint }) => {
+                let mut error = Error::new(step);
+                error.causes = message.lines().map(str::to_owned).collect();
+                error.hint = hint;
+                Err(error)
+            }
+            Step::Message(other) => {
+                Err(Error::new(format!("follow the worker: it should {doing}, but said {other:?}")))
+            }
+            Step::Silence => {
+                let ended = self
+                    .worker
+                    .wait()
+                    .map_or_else(|error| error.to_string(), |ended| format!("it ended: {ended:?}"));
+                let mut error = Error::new(format!("see the worker {doing}"));
+                error.causes.push(ended);
+                Err(error.hint("`dmesg` may tell more, for instance of a lack of memory"))
+            }
+        }
+    }
+}
+
+/// The self-test: the kernel must have denied the canary to this worker, and said so.
+fn check_canary(
+    guest: &mut Guest,
+    worker: &Process,
+    mode: Mode,
+    errno: Option<i32>,
+) -> Result<(), Error> {
+    let expected = match mode {
+        Mode::Enforce => Some(libc::EACCES),
+        Mode::Audit => None,
+    };
+    if errno != expected {
+        let found = errno.map_or("it was opened".into(), |errno| {
+            std::io::Error::from_raw_os_error(errno).to_string()
+        });
+        return Err(Error::new(format!(
+            "trust the kernel's enforcement: the self-test's file should have been denied, but: {found}"
+        ))
+        .hint("the BPF programs do not see this guest's cgroup; are you inside a cgroup namespace? `wasi-guard unload` and another try load the programs anew"));
+    }
+    let deadline = Instant::now() + RECORD_TIMEOUT;
+    loop {
+        while let Some(record) = guest.records().and_then(|records| records.next()) {
+            if record.is_ok_and(|denial| is_canary(&denial, worker.pid(), mode)) {
+                return Ok(());
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(Error::new(
+                "find the self-test's record: the kernel denied the file but did not say so",
+            )
+            .hint("please report this with the output of `uname -a`"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_canary(denial: &Denial, worker: u32, mode: Mode) -> bool {
+    denial.operation == Operation::Open
+        && denial.reason == Reason::Outside
+        && denial.process == worker
+        && denial.audit == (mode == Mode::Audit)
+        && denial
+            .names
+            .first()
+            .is_some_and(|name| name.preopen.is_none() && name.path.ends_with(CANARY.as_bytes()))
+}

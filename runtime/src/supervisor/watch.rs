@@ -1,0 +1,240 @@
+//! While the guest runs: records, limits, signals, and the end.
+
+use std::{
+    io::Read as _,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
+use wasi_guard_enforce::spawn::Ended;
+
+use super::{Error, Plan, start::Running};
+use crate::{
+    audit::{Auditor, End as AuditEnd},
+    cli::report,
+    protocol::{End, FromWorker},
+};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The worker exited with this status: the guest's own, or that of its trap.
+    Exited(i32),
+    /// The worker was killed by this signal, which nobody sent through us.
+    Killed(i32),
+    /// We were told to end by this signal.
+    Signalled(i32),
+}
+
+/// Past its time the guest is ended by its own runtime; this much later by us.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a worker that was signalled may take to end.
+const END_GRACE: Duration = Duration::from_secs(5);
+
+/// The signals that end a run, as something to poll: a socket for each.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    readers: Vec<(i32, UnixStream)>,
+}
+
+/// Signals that are passed on to the worker.
+const CAUGHT: &[(i32, Signal)] = &[
+    (libc::SIGINT, Signal::INT),
+    (libc::SIGTERM, Signal::TERM),
+    (libc::SIGHUP, Signal::HUP),
+    (libc::SIGQUIT, Signal::QUIT),
+];
+
+/// What ended a wait.
+pub(crate) enum Woken {
+    Readable,
+    Signal(i32),
+    TimedOut,
+}
+
+impl Signals {
+    pub(crate) fn catch() -> Result<Self, Error> {
+        let step = |error| Error::step("catch signals", error);
+        let mut readers = Vec::new();
+        for &(number, _) in CAUGHT {
+            let (reader, writer) = UnixStream::pair().map_err(step)?;
+            reader.set_nonblocking(true).map_err(step)?;
+            signal_hook::low_level::pipe::register(number, writer).map_err(step)?;
+            readers.push((number, reader));
+        }
+        Ok(Self { readers })
+    }
+
+    fn take(&self) -> Option<i32> {
+        let mut bytes = [0; 64];
+        self.readers.iter().find_map(|(number, reader)| {
+            let mut reader: &UnixStream = reader;
+            matches!(reader.read(&mut bytes), Ok(1..)).then_some(*number)
+        })
+    }
+
+    fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        self.readers.iter().map(|(_, reader)| PollFd::new(reader, PollFlags::IN))
+    }
+
+    /// Waits for a signal or for `fd`.
+    pub(crate) fn or_readable(&self, fd: BorrowedFd<'_>, limit: Duration) -> Result<Woken, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(signal) = self.take() {
+                return Ok(Woken::Signal(signal));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Woken::TimedOut);
+            }
+            let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+            fds.extend(self.fds());
+            wait(&mut fds, Some(left))?;
+            if !fds[0].revents().is_empty() {
+                return Ok(Woken::Readable);
+            }
+        }
+    }
+}
+
+fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), Error> {
+    let timeout = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    match poll(fds, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(Error::step("wait for the guest", std::io::Error::from(error))),
+    }
+}
+
+/// Follows the guest to its end.
+pub(crate) fn watch(
+    mut running: Running,
+    plan: &Plan,
+    mut auditor: Auditor,
+    signals: &Signals,
+) -> Result<Outcome, Error> {
+    let deadline = plan.time.map(|time| running.started + time + GRACE);
+    let mut told: Option<End> = None;
+    let mut signalled: Option<(i32, Instant)> = None;
+    let mut overtime = false;
+    let mut listening = true;
+    let mut log = if running.bpf_log { Some(running.guest.pins().debug_log()?) } else { None };
+    loop {
+        drain(&mut running, plan, &mut auditor);
+        if let Some(log) = &mut log {
+            log.flush();
+        }
+        let now = Instant::now();
+        let next = [deadline.filter(|_| !overtime), signalled.map(|(_, at)| at + END_GRACE)]
+            .into_iter()
+            .flatten()
+            .min();
+        if next.is_some_and(|next| next <= now) {
+            // It did not end by itself. Nothing in the cgroup survives this.
+            overtime = deadline.is_some_and(|deadline| deadline <= now);
+            running.guest.kill()?;
+        }
+        let ready = {
+            let limit = if next.is_some_and(|next| next <= now) {
+                None
+            } else {
+                next.map(|next| next.saturating_duration_since(now))
+            };
+            let ring = running.guest.records();
+            let ring = ring.as_ref().map(|records| records.as_fd());
+            let mut fds = vec![PollFd::from_borrowed_fd(running.worker.pidfd(), PollFlags::IN)];
+            if listening {
+                fds.push(PollFd::new(&running.channel, PollFlags::IN));
+            }
+            fds.extend(ring.map(|ring| PollFd::from_borrowed_fd(ring, PollFlags::IN)));
+            fds.extend(signals.fds());
+            fds.extend(log.as_ref().map(|log| PollFd::new(log, PollFlags::IN)));
+            wait(&mut fds, limit)?;
+            let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
+            (ready(0), listening && ready(1))
+        };
+        if let Some(signal) = signals.take() {
+            let pass = CAUGHT.iter().find(|(number, _)| *number == signal).map(|(_, s)| *s);
+            // A worker that is gone needs no signal.
+            let _ = running.worker.signal(pass.unwrap_or(Signal::TERM));
+            signalled = Some((signal, Instant::now()));
+        }
+        if ready.1 {
+            match running.channel.receive::<FromWorker>(Some(Duration::ZERO)) {
+                Ok(FromWorker::Ended(end)) => told = Some(end),
+                // From the start of the guest on these are its own words: of no further use.
+                Ok(_) | Err(crate::protocol::ChannelError::TimedOut(_)) => {}
+                Err(_) => listening = false,
+            }
+        }
+        if ready.0 {
+            break;
+        }
+    }
+    let ended = running.worker.wait()?;
+    if let Some(log) = &mut log {
+        log.flush();
+    }
+    // What the worker said last may still lie in the socket.
+    while let Ok(FromWorker::Ended(end)) =
+        running.channel.receive::<FromWorker>(Some(Duration::ZERO))
+    {
+        told = Some(end);
+    }
+    drain(&mut running, plan, &mut auditor);
+    let mut counts = running.guest.counts();
+    // The self-test's denial is ours, not the guest's.
+    counts.denied = counts.denied.saturating_sub(1);
+    if counts.lost > 0 {
+        auditor.loss(counts.lost);
+    }
+    if running.guest.oom_kills() > 0 {
+        let bytes = plan.limits.memory.unwrap_or(0);
+        auditor.limit("memory", &format!("{bytes} bytes"));
+        report::warning(&format!(
+            "the guest was ended: it needs more than its {bytes} bytes of memory ([limits] memory)"
+        ));
+    } else if overtime || timed_out(told.as_ref(), &running, plan) {
+        auditor.limit("time", &format!("{:?}", plan.time.unwrap_or_default()));
+    } else if fuel_ran_out(told.as_ref(), plan) {
+        auditor.limit("fuel", &format!("{}", plan.fuel.unwrap_or(0)));
+    }
+    let outcome = match (ended, signalled) {
+        (Ended::Killed(_), Some((signal, _))) => Outcome::Signalled(signal),
+        (Ended::Exited(code), _) => Outcome::Exited(code),
+        (Ended::Killed(signal), None) => Outcome::Killed(signal),
+    };
+    auditor.end(
+        match outcome {
+            Outcome::Exited(code) => AuditEnd::Exited(code),
+            Outcome::Killed(signal) | Outcome::Signalled(signal) => AuditEnd::Killed(signal),
+        },
+        counts,
+    );
+    Ok(outcome)
+}
+
+fn drain(running: &mut Running, plan: &Plan, auditor: &mut Auditor) {
+    while let Some(record) = running.guest.records().and_then(|records| records.next()) {
+        match record {
+            Ok(denial) => auditor.denial(&denial, &plan.policy),
+            Err(_) => auditor.loss(1),
+        }
+    }
+}
+
+fn timed_out(told: Option<&End>, running: &Running, plan: &Plan) -> bool {
+    matches!(told, Some(End::Trap { .. }))
+        && plan.time.is_some_and(|time| running.started.elapsed() >= time)
+}
+
+fn fuel_ran_out(told: Option<&End>, plan: &Plan) -> bool {
+    plan.fuel.is_some() && matches!(told, Some(End::Trap { message }) if message.contains("fuel"))
+}

@@ -1,0 +1,113 @@
+//! Role Run: from a hardened process to the guest's exit code. The steps and their numbers are
+//! those of [`crate::protocol`].
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode as FileMode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::failure::{Failure, Step as _};
+use super::guest::{self, Preopened};
+use super::seccomp::{self, List};
+use super::{Descriptors, harden, landlock, tell};
+use crate::protocol::{
+    Channel, FromWorker, Layers, Mode, RunConfig, Seccomp, ToWorker, check_options,
+};
+
+/// Runs the guest; the result is the exit code of the process.
+///
+/// # Errors
+/// The step that failed before the guest's first instruction.
+pub fn run(
+    channel: &Channel,
+    config: &RunConfig,
+    mut descriptors: Descriptors,
+) -> Result<i32, Failure> {
+    refuse_help(&config.options)?;
+    let options = check_options(&config.options).step("read the options of the run")?;
+    let canary = descriptors.take(config.canary.directory)?;
+    let artifact = descriptors.take(config.artifact)?;
+    let mut preopens = Vec::new();
+    for preopen in &config.preopens {
+        preopens.push(Preopened {
+            directory: descriptors.take(preopen.directory)?,
+            guest: preopen.guest.clone(),
+            read_only: preopen.read_only,
+        });
+    }
+
+    // 1. Rights.
+    let mut layers = harden::harden(channel, harden::Strictness::Everything)?;
+    if config.mode == Mode::Enforce {
+        // In audit mode what Landlock denies would neither be let through nor recorded.
+        let directories: Vec<_> = preopens.iter().map(|it| it.directory.as_fd()).collect();
+        layers.landlock = Some(landlock::confine_guest(&directories)?);
+    }
+
+    // 2. The policy comes into force.
+    tell(channel, &FromWorker::Hardened { layers: layers.clone() })?;
+    expect(channel, &ToWorker::Armed)?;
+
+    // 3. Self-test.
+    try_canary(channel, config, canary)?;
+    expect(channel, &ToWorker::Start)?;
+
+    // 4. Everything that needs threads or executable memory.
+    let ready = guest::prepare(config, &options, File::from(artifact), preopens)?;
+
+    // 5. From here on no new executable memory.
+    layers.seccomp = install_seccomp(config.mode)?;
+    tell(channel, &FromWorker::Running { layers: Layers::clone(&layers) })?;
+
+    // 6. The guest.
+    let (end, code) = ready.run();
+    // The supervisor may be gone or not interested; the exit code is what counts.
+    let _ = channel.send(&FromWorker::Ended(end));
+    Ok(code)
+}
+
+/// `-W help` prints and ends the process with success: fine for a command line, not here.
+pub(super) fn refuse_help(options: &[String]) -> Result<(), Failure> {
+    for option in options {
+        if matches!(option.get(2..), Some("help" | "help-long")) {
+            return Err(Failure::new("read the options of the run")
+                .because(format!("`{option}` asks for help, not for a run")));
+        }
+    }
+    Ok(())
+}
+
+fn expect(channel: &Channel, expected: &ToWorker) -> Result<(), Failure> {
+    let step = "wait for the supervisor";
+    let message: ToWorker = channel.receive(None).step(step)?;
+    if message == *expected {
+        Ok(())
+    } else {
+        Err(Failure::new(step).because(format!("it sent {message:?} instead of {expected:?}")))
+    }
+}
+
+fn try_canary(channel: &Channel, config: &RunConfig, directory: OwnedFd) -> Result<(), Failure> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let result = openat(&directory, config.canary.name.as_str(), flags, FileMode::empty());
+    let errno = result.as_ref().err().map(|errno| errno.raw_os_error());
+    tell(channel, &FromWorker::Canary { errno })?;
+    let step = "see a denied file being denied";
+    match (config.mode, result) {
+        (Mode::Enforce, Err(Errno::ACCESS)) | (Mode::Audit, Ok(_)) => Ok(()),
+        (Mode::Enforce, Ok(_)) => {
+            Err(Failure::new(step).because("the kernel let the worker open the canary"))
+        }
+        (_, Err(errno)) => Err(Failure::new(step).because(format!("opening the canary: {errno}"))),
+    }
+}
+
+fn install_seccomp(mode: Mode) -> Result<Seccomp, Failure> {
+    let seccomp = match mode {
+        Mode::Enforce => Seccomp::Enforce,
+        Mode::Audit => Seccomp::Log,
+    };
+    seccomp::install(List::Run, seccomp).step("install the seccomp filter")?;
+    Ok(seccomp)
+}

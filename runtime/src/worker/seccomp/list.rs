@@ -1,0 +1,309 @@
+//! A seccomp list: TOML rows, checked, turned into what the filter library reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::protocol::Seccomp;
+
+/// The rows of one list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rows {
+    /// Calls that are let through, if one of the call's rows matches.
+    #[serde(default)]
+    allow: Vec<Row>,
+    /// Calls that get an errno other than EACCES, because the caller knows what to do then.
+    #[serde(default)]
+    answer: Vec<Answer>,
+    /// Calls that end the process.
+    #[serde(default)]
+    kill: Vec<Kill>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    syscall: String,
+    /// Who needs it.
+    reason: String,
+    /// Conditions that must all hold.
+    #[serde(default)]
+    args: Vec<Condition>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    syscall: String,
+    reason: String,
+    errno: Errno,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kill {
+    syscall: String,
+    reason: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+enum Errno {
+    #[serde(rename = "ENOSYS")]
+    NoSys,
+}
+
+impl Errno {
+    const fn parts(self) -> (&'static str, i32) {
+        match self {
+            Self::NoSys => ("ENOSYS", libc::ENOSYS),
+        }
+    }
+}
+
+/// A condition on one argument.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Condition {
+    /// Position of the argument, from 0.
+    index: u8,
+    op: Operator,
+    /// For `masked_eq`: the bits that are looked at.
+    mask: Option<u64>,
+    value: u64,
+    /// `dword` for arguments of 32 bits, whose upper half the kernel ignores.
+    width: Width,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Operator {
+    Eq,
+    MaskedEq,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Width {
+    Dword,
+    Qword,
+}
+
+/// Why a list is no good.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// It is not TOML, or a row has a wrong key or value.
+    #[error("the seccomp list cannot be read: {0}")]
+    Toml(#[from] toml::de::Error),
+    /// A row is wrong.
+    #[error("the seccomp list's row for `{syscall}`: {problem}")]
+    Row {
+        /// The row's call.
+        syscall: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+}
+
+impl Rows {
+    /// Reads and checks a list.
+    ///
+    /// # Errors
+    /// See [`ListError`].
+    pub fn parse(text: &str) -> Result<Self, ListError> {
+        let rows: Self = toml::from_str(text)?;
+        rows.check()?;
+        Ok(rows)
+    }
+
+    fn check(&self) -> Result<(), ListError> {
+        let reasons = (self.allow.iter().map(|row| (&row.syscall, &row.reason)))
+            .chain(self.answer.iter().map(|row| (&row.syscall, &row.reason)))
+            .chain(self.kill.iter().map(|row| (&row.syscall, &row.reason)));
+        for (syscall, reason) in reasons {
+            if reason.trim().is_empty() {
+                return Err(wrong(syscall, "it gives no reason"));
+            }
+        }
+        let mut plain = BTreeSet::new();
+        let mut conditional = BTreeSet::new();
+        for row in &self.allow {
+            let first = if row.args.is_empty() {
+                plain.insert(&row.syscall)
+            } else {
+                conditional.insert(&row.syscall);
+                true
+            };
+            if !first || (plain.contains(&row.syscall) && conditional.contains(&row.syscall)) {
+                return Err(wrong(&row.syscall, "an earlier row makes it meaningless"));
+            }
+            for condition in &row.args {
+                condition.check(&row.syscall)?;
+            }
+        }
+        let mut once = BTreeSet::new();
+        let others = (self.answer.iter().map(|row| &row.syscall))
+            .chain(self.kill.iter().map(|row| &row.syscall));
+        for syscall in others {
+            let allowed = plain.contains(syscall) || conditional.contains(syscall);
+            if allowed || !once.insert(syscall) {
+                return Err(wrong(syscall, "two rows contradict each other"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The filters for `seccompiler::compile_from_json`, by names that sort in the order of
+    /// installation.
+    #[must_use]
+    pub fn to_json(&self, mode: Seccomp) -> String {
+        let mut filters = BTreeMap::new();
+        let enforce = mode == Seccomp::Enforce;
+        if enforce && !self.kill.is_empty() {
+            let calls = self.kill.iter().map(|row| json!({ "syscall": row.syscall })).collect();
+            filters
+                .insert("1-kill".to_owned(), filter("allow".into(), "kill_process".into(), calls));
+        }
+        let mut answers: BTreeMap<&str, (i32, Vec<Value>)> = BTreeMap::new();
+        for row in &self.answer {
+            let (name, number) = row.errno.parts();
+            let calls = &mut answers.entry(name).or_insert((number, Vec::new())).1;
+            calls.push(json!({ "syscall": row.syscall }));
+        }
+        for (name, (number, calls)) in answers {
+            let name = format!("2-answer-{name}");
+            filters.insert(name, filter("allow".into(), errno(number), calls));
+        }
+        // Let through here what the filter above answers: of two errnos the kernel would take the
+        // one of the filter that was installed last.
+        let answered = self.answer.iter().map(|row| json!({ "syscall": row.syscall }));
+        let calls = self.allow.iter().map(Row::to_json).chain(answered).collect();
+        let default = if enforce { errno(libc::EACCES) } else { "log".into() };
+        filters.insert("3-allow".to_owned(), filter(default, "allow".into(), calls));
+        json!(filters).to_string()
+    }
+}
+
+fn filter(mismatch: Value, matched: Value, calls: Vec<Value>) -> Value {
+    json!({ "mismatch_action": mismatch, "match_action": matched, "filter": calls })
+}
+
+fn errno(number: i32) -> Value {
+    json!({ "errno": number })
+}
+
+impl Row {
+    fn to_json(&self) -> Value {
+        if self.args.is_empty() {
+            return json!({ "syscall": self.syscall });
+        }
+        let args: Vec<_> = self.args.iter().map(Condition::to_json).collect();
+        json!({ "syscall": self.syscall, "args": args })
+    }
+}
+
+impl Condition {
+    fn check(&self, syscall: &str) -> Result<(), ListError> {
+        if self.index > 5 {
+            return Err(wrong(syscall, "a call has the arguments 0 to 5"));
+        }
+        if self.mask.is_some() != (self.op == Operator::MaskedEq) {
+            return Err(wrong(syscall, "`mask` belongs to `masked_eq`"));
+        }
+        if self.mask.is_some_and(|mask| self.value & !mask != 0) {
+            return Err(wrong(syscall, "`value` has bits that `mask` hides"));
+        }
+        if matches!(self.width, Width::Dword) && u32::try_from(self.value).is_err() {
+            return Err(wrong(syscall, "`value` does not fit into a dword"));
+        }
+        Ok(())
+    }
+
+    fn to_json(&self) -> Value {
+        let op = match self.mask {
+            Some(mask) => json!({ "masked_eq": mask }),
+            None => json!("eq"),
+        };
+        let width = match self.width {
+            Width::Dword => "dword",
+            Width::Qword => "qword",
+        };
+        json!({ "index": self.index, "type": width, "op": op, "val": self.value })
+    }
+}
+
+fn wrong(syscall: &str, problem: &'static str) -> ListError {
+    ListError::Row { syscall: syscall.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::List;
+    use super::*;
+
+    #[test]
+    fn malformed_rows_are_errors() {
+        for (text, problem) in [
+            ("[[allow]]\nsyscall = \"read\"\n", "missing field `reason`"),
+            ("[[allow]]\nsyscall = \"read\"\nreason = \" \"\n", "no reason"),
+            ("[[allow]]\nsyscall = \"read\"\nreason = \"x\"\nwhy = 1\n", "unknown field"),
+            ("[[deny]]\nsyscall = \"read\"\nreason = \"x\"\n", "unknown field"),
+            (
+                "[[answer]]\nsyscall = \"read\"\nreason = \"x\"\nerrno = \"EPERM\"\n",
+                "unknown variant `EPERM`",
+            ),
+            (
+                "[[allow]]\nsyscall = \"read\"\nreason = \"x\"\n\
+                 [[allow]]\nsyscall = \"read\"\nreason = \"x\"\n",
+                "meaningless",
+            ),
+            (
+                "[[allow]]\nsyscall = \"bpf\"\nreason = \"x\"\n\
+                 [[kill]]\nsyscall = \"bpf\"\nreason = \"x\"\n",
+                "contradict",
+            ),
+            (&with("index = 6, op = \"eq\", value = 1, width = \"dword\""), "0 to 5"),
+            (&with("index = 0, op = \"masked_eq\", value = 1, width = \"dword\""), "`mask`"),
+            (
+                &with("index = 0, op = \"masked_eq\", mask = 1, value = 2, width = \"dword\""),
+                "hides",
+            ),
+            (&with("index = 0, op = \"eq\", value = 0x1_0000_0000, width = \"dword\""), "fit"),
+            (&with("index = 0, op = \"lt\", value = 1, width = \"dword\""), "unknown variant"),
+        ] {
+            let error = Rows::parse(text).unwrap_err().to_string();
+            assert!(error.contains(problem), "{text}\n{error}");
+        }
+    }
+
+    fn with(condition: &str) -> String {
+        format!("[[allow]]\nsyscall = \"x\"\nreason = \"x\"\nargs = [{{ {condition} }}]\n")
+    }
+
+    #[test]
+    fn neither_list_lets_new_executable_files_or_processes_through() {
+        for list in [List::Run, List::Compile] {
+            let rows = Rows::parse(list.text()).unwrap();
+            for call in ["execve", "execveat", "fork", "vfork", "open", "bpf", "ptrace", "seccomp"]
+            {
+                assert!(rows.allow.iter().all(|row| row.syscall != call), "{list:?} {call}");
+            }
+            for call in ["clone", "mmap", "mprotect", "prctl", "ioctl", "socket"] {
+                let bare = rows.allow.iter().any(|row| row.syscall == call && row.args.is_empty());
+                assert!(!bare, "{list:?} lets {call} through with any argument");
+            }
+        }
+    }
+
+    #[test]
+    fn the_compiler_gets_no_call_that_takes_a_path_or_makes_a_socket() {
+        let rows = Rows::parse(List::Compile.text()).unwrap();
+        for row in &rows.allow {
+            let name = row.syscall.as_str();
+            let path = ["open", "stat", "mkdir", "unlink", "rename", "link", "chdir", "access"];
+            let hit = path.iter().any(|part| name.contains(part)) && name != "fstat";
+            assert!(!hit && !name.starts_with("socket"), "{name}");
+        }
+    }
+}

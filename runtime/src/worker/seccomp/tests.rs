@@ -1,0 +1,126 @@
+//! The lists against the real kernel. A filter that is not spread to all threads holds for the
+//! thread that installed it, so each test spends a thread.
+
+use std::process::Command;
+use std::thread;
+
+use rustix::fs::{CWD, MemfdFlags, Mode, chmodat, memfd_create};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::process::{DumpableBehavior, chroot, set_dumpable_behavior};
+
+use super::*;
+
+fn confined<T: Send + 'static>(list: List, mode: Seccomp, call: fn() -> T) -> T {
+    let thread = thread::spawn(move || {
+        rustix::thread::set_no_new_privs(true).unwrap();
+        for program in programs(&Rows::parse(list.text()).unwrap(), mode).unwrap() {
+            seccompiler::apply_filter(&program).unwrap();
+        }
+        call()
+    });
+    thread.join().unwrap()
+}
+
+#[test]
+fn a_call_without_a_row_is_answered_with_eacces_and_never_with_eperm() {
+    for list in [List::Run, List::Compile] {
+        let call = || {
+            [
+                memfd_create("x", MemfdFlags::CLOEXEC).map(drop),
+                set_dumpable_behavior(DumpableBehavior::Dumpable),
+                chmodat(CWD, "/nothing", Mode::RUSR, rustix::fs::AtFlags::empty()),
+                socket(AddressFamily::UNIX, SocketType::STREAM, None).map(drop),
+                socket(AddressFamily::NETLINK, SocketType::RAW, None).map(drop),
+            ]
+        };
+        assert_eq!(confined(list, Seccomp::Enforce, call), [Err(Errno::ACCESS); 5], "{list:?}");
+    }
+}
+
+#[test]
+fn no_process_can_be_started() {
+    for list in [List::Run, List::Compile] {
+        let call = || Command::new("/bin/true").status().map_err(|error| error.raw_os_error());
+        let result = confined(list, Seccomp::Enforce, call);
+        assert_eq!(result.unwrap_err(), Some(libc::EACCES), "{list:?}");
+    }
+}
+
+#[test]
+fn threads_can_be_started() {
+    for list in [List::Run, List::Compile] {
+        let call = || thread::Builder::new().name("x".into()).spawn(|| 7).unwrap().join().unwrap();
+        assert_eq!(confined(list, Seccomp::Enforce, call), 7, "{list:?}");
+    }
+}
+
+#[test]
+fn the_guests_list_opens_files_and_internet_sockets_the_compilers_does_not() {
+    let call = || {
+        let file = std::fs::File::open("/").map(drop).map_err(|error| error.raw_os_error());
+        let internet = [AddressFamily::INET, AddressFamily::INET6]
+            .map(|family| socket(family, SocketType::STREAM, None).map(drop) != Err(Errno::ACCESS));
+        (file, internet)
+    };
+    assert_eq!(confined(List::Run, Seccomp::Enforce, call), (Ok(()), [true, true]));
+    let nothing = (Err(Some(libc::EACCES)), [false, false]);
+    assert_eq!(confined(List::Compile, Seccomp::Enforce, call), nothing);
+}
+
+#[test]
+fn code_can_be_loaded_while_compiling_and_not_while_a_guest_runs() {
+    let call = || {
+        let mut config = wasmtime::Config::new();
+        // The threads of a shared pool would inherit this thread's filter.
+        config.parallel_compilation(false);
+        let engine = wasmtime::Engine::new(&config).unwrap();
+        let module = wasmtime::Module::new(&engine, "(module (func (export \"f\")))");
+        module.map(drop).map_err(|error| format!("{error:#}"))
+    };
+    assert_eq!(confined(List::Compile, Seccomp::Enforce, call), Ok(()));
+    let error = confined(List::Run, Seccomp::Enforce, call).unwrap_err();
+    assert!(error.contains("Permission denied"), "{error}");
+}
+
+#[test]
+fn audit_mode_lets_everything_through() {
+    let call = || memfd_create("x", MemfdFlags::CLOEXEC).map(drop);
+    assert_eq!(confined(List::Run, Seccomp::Log, call), Ok(()));
+}
+
+/// The call ends the whole process, so this test starts itself again.
+#[test]
+fn a_call_of_the_kill_rows_ends_the_process() {
+    const MARK: &str = "WASI_GUARD_TEST_IS_THE_VICTIM";
+    if std::env::var_os(MARK).is_some() {
+        let result = confined(List::Run, Seccomp::Enforce, || chroot("/"));
+        panic!("still alive: {result:?}");
+    }
+    let name = thread::current().name().unwrap().to_owned();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name])
+        .env(MARK, "1")
+        .output()
+        .unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert_eq!(signal, Some(libc::SIGSYS), "{output:?}");
+}
+
+#[test]
+fn both_lists_become_filters_in_both_modes() {
+    for list in [List::Run, List::Compile] {
+        let rows = Rows::parse(list.text()).unwrap();
+        let enforce = programs(&rows, Seccomp::Enforce).unwrap();
+        assert_eq!(enforce.len(), 3, "allow, answer and kill rows each make a filter");
+        let log = programs(&rows, Seccomp::Log).unwrap();
+        assert_eq!(log.len(), 2, "audit mode kills nobody");
+    }
+}
+
+#[test]
+fn an_unknown_call_is_an_error() {
+    let rows = Rows::parse("[[allow]]\nsyscall = \"opeen\"\nreason = \"a typo\"\n").unwrap();
+    let error = programs(&rows, Seccomp::Enforce).unwrap_err();
+    assert!(matches!(error, SeccompError::Filter(_)));
+}

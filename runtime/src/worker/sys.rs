@@ -1,0 +1,105 @@
+//! The raw calls of a worker: taking over inherited descriptors, loading compiled code.
+#![allow(unsafe_code, reason = "the worker's one room for raw calls")]
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+
+/// Takes over a descriptor that this process was started with, and makes it close-on-exec. The
+/// caller takes each number once.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn take(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD takes an integer and touches no memory; a number that is not open is
+    // answered with EBADF.
+    let result = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open. It was inherited through exec, so nothing in this process
+    // owns it yet, and the protocol's numbers are pairwise different and taken once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor above 2 whose number is not in `keep`.
+///
+/// # Errors
+/// If the kernel has no `close_range` (Linux 5.9).
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|&fd| u32::try_from(fd).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep {
+        if first < fd {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: called before anything but `take` has opened or owns a descriptor, and what was
+    // taken is kept by the caller: no owner's descriptor is closed behind its back.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Loads a compiled core module.
+///
+/// # Errors
+/// If wasmtime does not accept it: other version, options or CPU, or damaged.
+pub fn load_module(engine: &Engine, file: File) -> wasmtime::Result<Module> {
+    let copy = file.try_clone()?;
+    // SAFETY: wasmtime runs the artifact's code, so it must be its own work and must not change
+    // while it is mapped. It comes from our compile process through a sealed memfd, or from the
+    // cache, whose checksum was compared and whose directory no guest can write. If it is hostile
+    // all the same, it meets what a hostile guest that broke out would meet: this process holds no
+    // right beyond the guest's policy.
+    let mapped = unsafe { Module::deserialize_open_file(engine, file) };
+    mapped.or_else(|_| {
+        // A file system mounted noexec refuses executable mappings of its files; memory does not.
+        let bytes = read(copy)?;
+        // SAFETY: as above; the bytes are a private copy.
+        unsafe { Module::deserialize(engine, bytes) }
+    })
+}
+
+/// Loads a compiled component.
+///
+/// # Errors
+/// As [`load_module`].
+pub fn load_component(engine: &Engine, file: File) -> wasmtime::Result<Component> {
+    let bytes = read(file)?;
+    // SAFETY: as in `load_module`; the bytes are a private copy.
+    unsafe { Component::deserialize(engine, bytes) }
+}
+
+/// Loads a core module that this process compiled itself.
+///
+/// # Errors
+/// As [`load_module`].
+pub fn load_module_bytes(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
+    // SAFETY: the bytes are wasmtime's own work, made in this process a moment ago.
+    unsafe { Module::deserialize(engine, bytes) }
+}
+
+/// Loads a component that this process compiled itself.
+///
+/// # Errors
+/// As [`load_module`].
+pub fn load_component_bytes(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are wasmtime's own work, made in this process a moment ago.
+    unsafe { Component::deserialize(engine, bytes) }
+}
+
+fn read(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

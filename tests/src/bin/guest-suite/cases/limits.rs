@@ -1,0 +1,88 @@
+//! `[limits]`: a guest that needs more ends in a defined way, and a record names the limit.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::Case;
+use crate::lab::Lab;
+use crate::program::{Outcome, guarded};
+
+pub(super) const CASES: &[Case] = &[
+    Case { name: "memory", run: memory },
+    Case { name: "endless", run: endless },
+    Case { name: "limit_of_time_on_a_guest_that_waits", run: waiting },
+    Case { name: "limit_of_fuel", run: fuel },
+    Case { name: "limit_of_pids_is_the_workers_too", run: pids },
+    Case { name: "limits_of_the_command_line", run: command_line },
+];
+
+fn run(lab: &Lab, limits: &str, words: &[&str]) -> Result<Outcome> {
+    let policy = lab.folder()?.file("policy.toml", format!("version = 1\n[limits]\n{limits}\n"))?;
+    // stdin stays open: a guest that waits for it has to be ended.
+    guarded(&[&["run", "--policy", &policy], words].concat()).start()?.outcome()
+}
+
+fn memory(lab: &Lab) -> Result<()> {
+    let limit = "memory = \"64MiB\"";
+    let few = run(lab, limit, &["/guests/memory.wasm", "touch", "16"])?;
+    few.exits(0)?.prints("granted\n")?.is_quiet()?;
+    // A guest that asks for more than there is at once is told no, and goes on.
+    let refused = run(lab, limit, &["/guests/memory.wasm", "grow", "100"])?;
+    refused.exits(0)?.prints("refused\n")?;
+    ensure!(refused.of_kind("limit").is_empty(), "{refused:?}");
+    // One that uses all of it meets the cgroup's limit, which counts the worker as well.
+    let ended = run(lab, limit, &["/guests/memory.wasm", "touch", "100"])?;
+    ended
+        .exits(137)?
+        .prints("")?
+        .says("needs more than its 67108864 bytes")?
+        .limited_by("memory")?;
+    ensure!(ended.of_kind("end")[0]["signal"] == 9, "{ended:?}");
+    let unlimited = guarded(&["run", "/guests/memory.wasm", "touch", "100"]).finish()?;
+    unlimited.exits(0)?.prints("granted\n")?;
+    Ok(())
+}
+
+fn endless(lab: &Lab) -> Result<()> {
+    let outcome = run(lab, "time = \"1s\"", &["/guests/endless.wasm"])?;
+    outcome.exits(134)?.prints("started\n")?.says("wasm trap: interrupt")?.limited_by("time")?;
+    Ok(())
+}
+
+fn waiting(lab: &Lab) -> Result<()> {
+    for how in ["wait", "stdin"] {
+        let outcome = run(lab, "time = \"1s\"", &["/guests/endless.wasm", how])?;
+        outcome.exits(134)?.prints("started\n")?.limited_by("time")?;
+        ensure!(outcome.time < Duration::from_secs(30), "it took {:?}", outcome.time);
+    }
+    // One that ends in time is not disturbed.
+    run(lab, "time = \"60s\"", &["/guests/hello.wasm"])?.exits(0)?.prints("hello\n")?.is_quiet()?;
+    Ok(())
+}
+
+fn fuel(lab: &Lab) -> Result<()> {
+    let outcome = run(lab, "fuel = 1000000", &["/guests/endless.wasm"])?;
+    outcome.exits(134)?.prints("started\n")?.says("all fuel consumed")?.limited_by("fuel")?;
+    run(lab, "fuel = 100000000", &["/guests/hello.wasm"])?.exits(0)?.prints("hello\n")?;
+    Ok(())
+}
+
+/// WASI guests have no processes and no threads; a hostile one in the worker's place must not
+/// have them either. The worker needs a second thread for a time limit only.
+fn pids(lab: &Lab) -> Result<()> {
+    run(lab, "pids = 1", &["/guests/hello.wasm"])?.exits(0)?.prints("hello\n")?;
+    let outcome = run(lab, "pids = 1\ntime = \"60s\"", &["/guests/hello.wasm"])?;
+    outcome.exits(125)?.prints("")?.says("error: could not ")?;
+    run(lab, "pids = 8\ntime = \"60s\"\ncpu = 1.0", &["/guests/hello.wasm"])?.exits(0)?;
+    Ok(())
+}
+
+/// `-W fuel` and `-W timeout`, as `wasmtime run` has them.
+fn command_line(_: &Lab) -> Result<()> {
+    let fuel = guarded(&["run", "-W", "fuel=1000000", "/guests/endless.wasm"]).finish()?;
+    fuel.exits(134)?.limited_by("fuel")?;
+    let time = guarded(&["run", "-W", "timeout=1s", "/guests/endless.wasm"]).finish()?;
+    time.exits(134)?.limited_by("time")?;
+    Ok(())
+}

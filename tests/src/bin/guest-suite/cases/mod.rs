@@ -1,0 +1,51 @@
+//! The cases, by family.
+
+mod audit;
+mod cache;
+mod command;
+mod crowd;
+mod files;
+mod host;
+mod limits;
+mod network;
+mod python;
+mod signals;
+mod unchecked;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::Case;
+use crate::lab::Lab;
+
+/// All cases. The debug log comes last: it loads the programs a second time, and every system
+/// call is slower after that.
+pub(crate) static EVERY: &[&[Case]] = &[
+    GUESTS,
+    command::CASES,
+    files::CASES,
+    unchecked::CASES,
+    network::CASES,
+    limits::CASES,
+    signals::CASES,
+    cache::CASES,
+    host::CASES,
+    python::CASES,
+    audit::CASES,
+    crowd::CASES,
+    audit::DEBUG_LOG,
+];
+
+const GUESTS: &[Case] = &[Case { name: "every_guest_has_a_case", run: every_guest_has_a_case }];
+
+fn every_guest_has_a_case(_: &Lab) -> Result<()> {
+    let mut count = 0;
+    for entry in std::fs::read_dir("/guests").context("list /guests")? {
+        let path = entry.context("list /guests")?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).context("a guest's name")?;
+        let known = EVERY.iter().flat_map(|family| family.iter()).any(|case| case.name == name);
+        ensure!(known, "no case is named {name:?}, as the guest is");
+        count += 1;
+    }
+    ensure!(count > 0, "there are no guests");
+    Ok(())
+}

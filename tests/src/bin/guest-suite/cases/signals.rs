@@ -1,0 +1,89 @@
+//! Ends from outside.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+
+use crate::Case;
+use crate::lab::{self, Lab};
+use crate::program::guarded;
+
+pub(super) const CASES: &[Case] = &[
+    Case { name: "signals_end_the_run_by_the_signal", run: signals },
+    Case { name: "signals_during_the_start", run: signals_during_the_start },
+    Case { name: "killed_supervisor_takes_its_guest_along", run: killed_supervisor },
+    Case { name: "killed_worker_is_an_end_that_is_told", run: killed_worker },
+];
+
+fn signals(lab: &Lab) -> Result<()> {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        for how in ["compute", "wait", "stdin"] {
+            let mut live = guarded(&["run", "/guests/endless.wasm", how]).start()?;
+            live.wait_for("started")?;
+            live.signal(signal)?;
+            let outcome = live.outcome()?;
+            outcome.ends_by(signal)?.is_quiet()?;
+            ensure!(outcome.of_kind("end")[0]["signal"] == signal.as_raw(), "{outcome:?}");
+            ensure!(outcome.time < Duration::from_secs(4), "it took {:?}", outcome.time);
+            lab.check_clean()?;
+        }
+    }
+    Ok(())
+}
+
+/// At whatever moment it comes: the run ends by it, or had just ended by itself.
+fn signals_during_the_start(lab: &Lab) -> Result<()> {
+    for milliseconds in [0, 20, 60, 120, 200, 300, 400] {
+        let live = guarded(&["run", "/guests/hello.wasm"]).start()?;
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        live.signal(Signal::TERM)?;
+        let outcome = live.finish()?;
+        if outcome.ends_by(Signal::TERM).is_err() {
+            outcome.exits(0)?.prints("hello\n")?;
+        }
+        lab.check_clean()?;
+    }
+    Ok(())
+}
+
+/// The kernel goes on denying without the supervisor, the worker dies with it, and what it could
+/// not remove itself is removed by the next run.
+fn killed_supervisor(lab: &Lab) -> Result<()> {
+    for how in ["compute", "wait"] {
+        let mut live = guarded(&["run", "/guests/endless.wasm", how]).start()?;
+        live.wait_for("started")?;
+        ensure!(lab::processes()?.len() >= 2, "supervisor and worker run");
+        live.signal(Signal::KILL)?;
+        let outcome = live.outcome()?;
+        outcome.ends_by(Signal::KILL)?;
+        let start = Instant::now();
+        while !lab::processes()?.is_empty() {
+            ensure!(
+                start.elapsed() < Duration::from_secs(5),
+                "the guest lives: {:?}",
+                lab::processes()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        ensure!(lab::cgroups()?.len() == 1, "its cgroup waits for the next run");
+        guarded(&["run", "/guests/hello.wasm"]).finish()?.exits(0)?.prints("hello\n")?;
+        lab.check_clean()?;
+    }
+    Ok(())
+}
+
+fn killed_worker(_: &Lab) -> Result<()> {
+    let mut live = guarded(&["run", "/guests/endless.wasm", "wait"]).start()?;
+    live.wait_for("started")?;
+    let workers: Vec<i32> =
+        lab::processes()?.iter().map(|(pid, _)| *pid).filter(|pid| *pid != live.pid()).collect();
+    ensure!(workers.len() == 1, "one worker: {workers:?}");
+    if let Some(pid) = rustix::process::Pid::from_raw(workers[0]) {
+        rustix::process::kill_process(pid, Signal::KILL)?;
+    }
+    let outcome = live.outcome()?;
+    outcome.exits(137)?;
+    ensure!(outcome.of_kind("end")[0]["signal"] == 9, "{outcome:?}");
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Beginnings and ends: nothing is left behind, and nobody outlives the supervisor.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Barrier,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use wasi_guard_enforce::{cgroup::Limits, guest::Guest, programs::Build};
+use wasi_guard_tests::{
+    actor::{Actor, describe},
+    operation::{Answer, Do, Then, at},
+};
+
+use super::cases;
+use crate::{
+    lab::Lab,
+    stage::{Setup, Stage, open_path},
+};
+
+cases![
+    a_dropped_guest_leaves_nothing,
+    two_hundred_guests_at_once_leave_nothing,
+    a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up,
+    limits_are_set_on_the_cgroup,
+    taking_the_pins_loads_nothing_new,
+];
+
+const R: u32 = libc::O_RDONLY as u32;
+const POLICY: &str = "[[preopen]]\nguest = \"/data\"\nhost = \"data\"\nread = [\"yes\"]\n";
+const TREE: &[&str] = &["data/yes", "data/no"];
+
+/// What a guest leaves if it leaves something: map entries and cgroups.
+fn left(stage: &Stage) -> Result<(BTreeSet<u64>, BTreeSet<PathBuf>)> {
+    let parent = stage.guest.path().parent().context("a parent")?;
+    let mut cgroups = BTreeSet::new();
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            cgroups.insert(path);
+        }
+    }
+    Ok((stage.guest.pins().guests().into_iter().collect(), cgroups))
+}
+
+fn a_dropped_guest_leaves_nothing(lab: &Lab) -> Result<()> {
+    let first = lab.stage(POLICY, TREE)?;
+    let before = left(&first)?;
+    let second = lab.stage(POLICY, TREE)?;
+    let during = left(&first)?;
+    let (id, path) = (second.guest.id(), second.guest.path().to_path_buf());
+    ensure!(during.0.contains(&id) && during.1.contains(&path), "not there: {during:?}");
+    let Stage { guest, inside, .. } = second;
+    // The actor still runs: the end of the guest is its end.
+    drop(guest);
+    ensure!(left(&first)? == before, "left: {:?}", left(&first)?);
+    let ended = inside.wait()?;
+    ensure!(ended == wasi_guard_enforce::spawn::Ended::Killed(libc::SIGKILL), "{ended:?}");
+    Ok(())
+}
+
+fn two_hundred_guests_at_once_leave_nothing(lab: &Lab) -> Result<()> {
+    const THREADS: usize = 8;
+    const EACH: usize = 25;
+    let first = lab.stage(POLICY, TREE)?;
+    let before = left(&first)?;
+    let (barrier, build) = (Barrier::new(THREADS), &lab.build);
+    let ids = std::thread::scope(|scope| {
+        let create = || -> Result<Vec<u64>> {
+            let guests: Result<Vec<Guest>> = (0..EACH)
+                .map(|_| Guest::create(build, &Limits::default(), 4096).map_err(describe))
+                .collect();
+            // All of them live at this moment, or the test would show less than it says.
+            barrier.wait();
+            let known = guests.as_ref().ok().and_then(|guests| guests.first());
+            let known = known.map_or(0, |guest| guest.pins().guests().len());
+            barrier.wait();
+            let guests = guests?;
+            ensure!(known >= THREADS * EACH, "only {known} entries");
+            Ok(guests.iter().map(Guest::id).collect())
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(create)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+            .collect::<Result<Vec<Vec<u64>>>>()
+    })?;
+    let ids: BTreeSet<u64> = ids.into_iter().flatten().collect();
+    ensure!(ids.len() == THREADS * EACH, "{} different guests", ids.len());
+    ensure!(left(&first)? == before, "left: {:?}, before {before:?}", left(&first)?);
+    Ok(())
+}
+
+/// argv[0] of a supervisor that is there to be killed.
+const SUPERVISOR: &str = "kernel-suite-supervisor";
+
+/// Plays the supervisor if this process was started as one: makes a guest in the directory of
+/// its argument, says its id, cgroup and the actor's pid, and waits for its end.
+pub(crate) fn serve_if_asked() -> Result<bool> {
+    let mut arguments = std::env::args_os();
+    if arguments.next().is_none_or(|name| name != SUPERVISOR) {
+        return Ok(false);
+    }
+    let base = PathBuf::from(arguments.next().context("the supervisor's directory")?);
+    let root = base.join("data");
+    let policy = crate::stage::load(&format!("version = 1\n{POLICY}"))?;
+    let fd = open_path(&root)?;
+    let build = Build::this(false);
+    let mut guest = Guest::create(&build, &Limits::default(), 4096).map_err(describe)?;
+    let mut table = wasi_guard_policy::compile(&policy, &Default::default())?;
+    let fd = std::os::fd::AsFd::as_fd(&fd);
+    guest.root(&mut table, 0, fd).map_err(describe)?;
+    let actor = Actor::inside(&mut guest, &[(fd, 0)])?;
+    guest.arm(&table).map_err(describe)?;
+    let answer = actor.ask(&Do::Open(at(0, "no"), R, Then::Close))?;
+    ensure!(answer == Answer::Failed(0, libc::EACCES), "not guarded: {answer:?}");
+    println!("{} {} {}", guest.id(), actor.pid(), guest.path().display());
+    loop {
+        std::thread::park();
+    }
+}
+
+fn alive(pid: u32) -> bool {
+    // A zombie that nobody has waited for yet runs no more.
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+}
+
+fn a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up(lab: &Lab) -> Result<()> {
+    let mut stage = Setup::new(lab.directory()?, POLICY, TREE).start(lab)?;
+    stage.reset()?;
+    let before = left(&stage)?;
+    let mut supervisor = Command::new("/proc/self/exe")
+        .arg0(SUPERVISOR)
+        .arg(&stage.base)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start a supervisor")?;
+    let mut line = String::new();
+    let output = supervisor.stdout.take().context("its output")?;
+    BufReader::new(output).read_line(&mut line)?;
+    let mut fields = line.trim_end().splitn(3, ' ');
+    let mut field = || fields.next().with_context(|| format!("the supervisor said {line:?}"));
+    let id: u64 = field()?.parse()?;
+    let pid: u32 = field()?.parse()?;
+    let cgroup = Path::new(field()?).to_path_buf();
+    ensure!(alive(pid) && cgroup.is_dir(), "no actor {pid} or no cgroup {}", cgroup.display());
+
+    supervisor.kill()?;
+    supervisor.wait()?;
+    let start = Instant::now();
+    while alive(pid) {
+        ensure!(start.elapsed() < Duration::from_secs(10), "the actor {pid} lives on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The policy stays in force without the supervisor, until the next start.
+    ensure!(stage.guest.pins().guests().contains(&id), "the entry went by itself?");
+    let next = lab.stage(POLICY, TREE)?;
+    ensure!(!next.guest.pins().guests().contains(&id), "the entry is still there");
+    ensure!(!cgroup.exists(), "{} is still there", cgroup.display());
+    drop(next);
+    ensure!(left(&stage)? == before, "left: {:?}", left(&stage)?);
+    // Others were not touched.
+    stage.allowed(&Do::Open(at(0, "yes"), R, Then::Close)).map(drop)
+}
+
+fn limits_are_set_on_the_cgroup(lab: &Lab) -> Result<()> {
+    let limits = Limits { memory: Some(64 << 20), cpu: Some(0.5), pids: Some(3) };
+    let guest = Guest::create(&lab.build, &limits, 4096).map_err(describe)?;
+    for (file, value) in
+        [("memory.max", "67108864"), ("cpu.max", "50000 100000"), ("pids.max", "3")]
+    {
+        let is = fs::read_to_string(guest.path().join(file)).with_context(|| file.to_owned())?;
+        ensure!(is.trim() == value, "{file} is {is:?}");
+    }
+    Ok(())
+}
+
+fn taking_the_pins_loads_nothing_new(lab: &Lab) -> Result<()> {
+    let stage = lab.stage(POLICY, TREE)?;
+    let links = || -> Result<BTreeSet<PathBuf>> {
+        let entries = fs::read_dir(stage.guest.pins().dir())?;
+        entries.map(|entry| Ok(entry?.path())).collect()
+    };
+    let (attached, before) = (stage.guest.pins().attached(), links()?);
+    let again = lab.stage(POLICY, TREE)?;
+    ensure!(again.guest.pins().attached() == attached && links()? == before, "other pins");
+    Ok(())
+}

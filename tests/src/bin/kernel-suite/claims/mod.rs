@@ -1,0 +1,45 @@
+//! The claims, by family.
+
+mod access;
+mod differential;
+mod file_systems;
+pub(crate) mod lifecycle;
+mod links;
+mod metadata;
+mod names;
+mod network;
+mod processes;
+mod race;
+mod removal;
+mod renames;
+mod scope;
+mod table;
+
+use crate::Case;
+
+/// Cases from functions; each function's name is the claim that it proves.
+macro_rules! cases {
+    ($($claim:ident),+ $(,)?) => {
+        pub(crate) const CASES: &[crate::Case] =
+            &[$(crate::Case { name: stringify!($claim), run: $claim }),+];
+    };
+}
+use cases;
+
+/// Every case, family by family.
+pub(crate) const EVERY: &[&[Case]] = &[
+    access::CASES,
+    removal::CASES,
+    renames::CASES,
+    links::CASES,
+    metadata::CASES,
+    names::CASES,
+    file_systems::CASES,
+    processes::CASES,
+    network::CASES,
+    scope::CASES,
+    table::CASES,
+    lifecycle::CASES,
+    differential::CASES,
+    race::CASES,
+];

@@ -1,0 +1,268 @@
+//! Names of every length, content and depth.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::{Mode, OFlags};
+use wasi_guard_abi::{operation::Reason, record::MAX_PATH};
+use wasi_guard_tests::operation::{Answer, Chain, Do, Then, at};
+
+use super::cases;
+use crate::{
+    expect::Why,
+    lab::Lab,
+    stage::{Setup, Stage},
+};
+
+cases![
+    names_of_every_length_are_read_to_their_end,
+    names_of_every_length_are_read_from_their_start,
+    a_name_that_shares_a_prefix_with_a_rule_is_another_name,
+    names_with_line_feeds_and_without_utf8_are_judged_by_their_bytes,
+    a_path_two_hundred_levels_deep_is_judged,
+    a_path_longer_than_path_max_is_judged_and_its_record_cut,
+    a_path_too_deep_to_walk_is_denied,
+    preopens_are_told_apart,
+    the_innermost_of_nested_preopens_decides,
+];
+
+const R: u32 = libc::O_RDONLY as u32;
+
+/// A stage whose files stay as `make` leaves them.
+fn lasting(lab: &Lab, policy: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<Stage> {
+    let base = lab.directory()?;
+    let data = base.join("data");
+    std::fs::create_dir(&data)?;
+    make(&data)?;
+    let mut setup = Setup::new(base, policy, &[]);
+    setup.fresh = false;
+    setup.start(lab)
+}
+
+fn preopen(rules: &str) -> String {
+    format!("[[preopen]]\nguest = \"/data\"\nhost = \"data\"\n{rules}\n")
+}
+
+fn open(path: impl AsRef<[u8]>) -> Do {
+    Do::Open(at(0, path), R, Then::Close)
+}
+
+/// Around the lengths at which names leave the dentry: 31 bytes and a NUL fit into `d_iname` of
+/// a dentry of 192 bytes with 32, 39 and a NUL with 40.
+const LENGTHS: &[usize] = &[
+    6, 7, 8, 9, 15, 16, 17, 23, 24, 25, 30, 31, 32, 33, 38, 39, 40, 41, 42, 47, 48, 49, 63, 64, 65,
+    127, 128, 129, 200, 247, 248, 249, 254, 255,
+];
+
+fn names_of_every_length_are_read_to_their_end(lab: &Lab) -> Result<()> {
+    let name = |length: usize, end: &str| {
+        let mut name = "n".repeat(length - end.len());
+        name.push_str(end);
+        name
+    };
+    let mut stage = lasting(lab, &preopen("read = [\"*.yes\"]"), |data| {
+        for length in LENGTHS {
+            for end in [".yes", ".no!"] {
+                std::fs::write(data.join(name(*length, end)), "")?;
+            }
+        }
+        Ok(())
+    })?;
+    for length in LENGTHS {
+        stage.allowed(&open(name(*length, ".yes")))?;
+        stage.denied(&open(name(*length, ".no!")), Why::NotGranted)?;
+    }
+    Ok(())
+}
+
+fn names_of_every_length_are_read_from_their_start(lab: &Lab) -> Result<()> {
+    let name = |length: usize, start: &str| {
+        let mut name = String::from(start);
+        name.push_str(&"n".repeat(length - start.len()));
+        name
+    };
+    let rules = "read = [\"yes*\", \"deep/*/yes*\"]\ndeny = [\"yes*x\"]";
+    let mut stage = lasting(lab, &preopen(rules), |data| {
+        for length in LENGTHS {
+            for start in ["yes", "no!"] {
+                std::fs::write(data.join(name(*length, start)), "")?;
+            }
+            let deep = data.join("deep").join(name(*length, "d"));
+            std::fs::create_dir_all(&deep)?;
+            std::fs::write(deep.join("yes"), "")?;
+            std::fs::write(deep.join("no!"), "")?;
+        }
+        Ok(())
+    })?;
+    for length in LENGTHS {
+        stage.allowed(&open(name(*length, "yes")))?;
+        stage.denied(&open(name(*length, "no!")), Why::NotGranted)?;
+        let deep = name(*length, "d");
+        stage.allowed(&open(format!("deep/{deep}/yes")))?;
+        stage.denied(&open(format!("deep/{deep}/no!")), Why::NotGranted)?;
+    }
+    Ok(())
+}
+
+fn a_name_that_shares_a_prefix_with_a_rule_is_another_name(lab: &Lab) -> Result<()> {
+    let mut stage = lab.stage(
+        &preopen("read = [\"ab/cd\"]"),
+        &[
+            "data/ab/cd",
+            "data/ab/c",
+            "data/ab/cde",
+            "data/a/cd",
+            "data/abc/cd",
+            "data/b/cd",
+            "data/ab/x/cd",
+            "data/x/ab/cd",
+            "data/cd",
+        ],
+    )?;
+    stage.allowed(&open("ab/cd"))?;
+    let others = ["ab/c", "ab/cde", "a/cd", "abc/cd", "b/cd", "ab/x/cd", "x/ab/cd", "cd"];
+    for other in others {
+        stage.denied(&open(other), Why::NotGranted)?;
+    }
+    Ok(())
+}
+
+fn names_with_line_feeds_and_without_utf8_are_judged_by_their_bytes(lab: &Lab) -> Result<()> {
+    let names: &[&[u8]] = &[
+        b"line\nfeed",
+        b"\xff\xfe",
+        b"caf\xc3\xa9",
+        b"caf\xe9",
+        b" ",
+        b"\\",
+        b"*",
+        b"\x01\x7f",
+        b"\xed\xa0\x80",
+        b"\"quoted\"",
+    ];
+    let mut stage = lasting(lab, &preopen("read = [\"yes/*\", \"one/?\"]"), |data| {
+        for directory in ["yes", "no", "one"] {
+            std::fs::create_dir(data.join(directory))?;
+            for name in names {
+                std::fs::write(data.join(directory).join(OsStr::from_bytes(name)), "")?;
+            }
+        }
+        Ok(())
+    })?;
+    for name in names {
+        stage.allowed(&open([b"yes/", *name].concat()))?;
+        stage.denied(&open([b"no/", *name].concat()), Why::NotGranted)?;
+    }
+    stage.allowed(&open("one/*"))?;
+    stage.denied(&open(b"one/\xff\xfe"), Why::NotGranted)
+}
+
+/// A chain of directories made one by one, with `yes` and `no` at its end; its names.
+fn dig(data: &Path, name: &[u8], levels: usize) -> Result<Vec<Vec<u8>>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = rustix::fs::open(data, flags, Mode::empty())?;
+    for _ in 0..levels {
+        rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755))?;
+        directory = rustix::fs::openat(&directory, name, flags, Mode::empty())?;
+    }
+    for leaf in ["yes", "no"] {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&directory, leaf, flags, Mode::from_raw_mode(0o644))?;
+    }
+    Ok(vec![name.to_vec(); levels])
+}
+
+fn at_the_end(chain: &[Vec<u8>], leaf: &str) -> Do {
+    let mut names = chain.to_vec();
+    names.push(leaf.as_bytes().to_vec());
+    Do::OpenDeep(0, Chain(names), R)
+}
+
+fn a_path_two_hundred_levels_deep_is_judged(lab: &Lab) -> Result<()> {
+    let mut chain = Vec::new();
+    let mut stage = lasting(lab, &preopen("read = [\"**/yes\"]"), |data| {
+        chain = dig(data, b"level", 200)?;
+        Ok(())
+    })?;
+    let plain = [vec![b"level".to_vec(); 200], vec![b"yes".to_vec()]].concat().join(&b'/');
+    stage.allowed(&open(plain))?;
+    stage.allowed(&at_the_end(&chain, "yes"))?;
+    stage.denied(&at_the_end(&chain, "no"), Why::NotGranted)
+}
+
+/// Opens the leaf outside and inside; the one record that inside left.
+fn denied_at_the_end(
+    stage: &mut Stage,
+    chain: &[Vec<u8>],
+    leaf: &str,
+) -> Result<wasi_guard_enforce::records::Denial> {
+    let open = at_the_end(chain, leaf);
+    for _ in 0..2 {
+        let answer = stage.outside.ask(&open)?;
+        ensure!(answer == Answer::Done(Vec::new()), "outside: {answer:?}");
+        let answer = stage.inside.ask(&open)?;
+        ensure!(answer == Answer::Failed(1, libc::EACCES), "inside: {answer:?}");
+    }
+    match &stage.records()?[..] {
+        [first, second] if first.names == second.names => Ok(first.clone()),
+        other => bail!("two equal records, not {} others", other.len()),
+    }
+}
+
+fn a_path_longer_than_path_max_is_judged_and_its_record_cut(lab: &Lab) -> Result<()> {
+    let mut chain = Vec::new();
+    let mut stage = lasting(lab, &preopen("read = [\"**/yes\"]"), |data| {
+        chain = dig(data, &[b'd'; 200], 40)?;
+        Ok(())
+    })?;
+    stage.allowed(&at_the_end(&chain, "yes"))?;
+    let record = denied_at_the_end(&mut stage, &chain, "no")?;
+    ensure!(record.reason == Reason::NotGranted && record.cut, "{:?}", record.reason);
+    let name = record.names.first().context("a name")?;
+    // Whole names from the leaf up, as many as fit.
+    ensure!(name.preopen.is_none() && name.path.ends_with(b"ddd/no"), "{name:?}");
+    ensure!((MAX_PATH - 201..=MAX_PATH).contains(&name.path.len()), "{} bytes", name.path.len());
+    Ok(())
+}
+
+fn a_path_too_deep_to_walk_is_denied(lab: &Lab) -> Result<()> {
+    let mut chain = Vec::new();
+    let mut stage = lasting(lab, &preopen("read = [\"**\"]"), |data| {
+        chain = dig(data, b"d", 4200)?;
+        Ok(())
+    })?;
+    let record = denied_at_the_end(&mut stage, &chain, "yes")?;
+    ensure!(record.reason == Reason::Moving && record.cut, "{:?}", record.reason);
+    // Half the way up everything is as usual.
+    stage.allowed(&Do::OpenDeep(0, Chain(chain[..2000].to_vec()), R)).map(drop)
+}
+
+fn preopens_are_told_apart(lab: &Lab) -> Result<()> {
+    let policy = "[[preopen]]\nguest = \"/a\"\nhost = \"a\"\nread = [\"x\"]\nwrite = [\"y\"]\n\
+                  [[preopen]]\nguest = \"/b\"\nhost = \"b\"\nread = [\"y\"]\nwrite = [\"x\"]\n";
+    let mut stage = lab.stage(policy, &["a/x", "a/y", "b/x", "b/y"])?;
+    let write = libc::O_WRONLY as u32;
+    for (preopen, read, written) in [(0, "x", "y"), (1, "y", "x")] {
+        stage.allowed(&Do::Open(at(preopen, read), R, Then::Close))?;
+        stage.allowed(&Do::Open(at(preopen, written), write, Then::Close))?;
+        stage.denied(&Do::Open(at(preopen, written), R, Then::Close), Why::NotGranted)?;
+        stage.denied(&Do::Open(at(preopen, read), write, Then::Close), Why::NotGranted)?;
+    }
+    stage.allowed(&Do::Open(at(0, "../b/y"), R, Then::Close))?;
+    stage.denied(&Do::Open(at(0, "../b/x"), R, Then::Close), Why::NotGranted)
+}
+
+fn the_innermost_of_nested_preopens_decides(lab: &Lab) -> Result<()> {
+    let policy = "[[preopen]]\nguest = \"/outer\"\nhost = \"outer\"\nread = [\"**\"]\n\
+                  [[preopen]]\nguest = \"/inner\"\nhost = \"outer/in\"\nwrite = [\"f\"]\n";
+    let mut stage = lab.stage(policy, &["outer/f", "outer/in/f", "outer/in/g"])?;
+    let write = libc::O_WRONLY as u32;
+    let open = |handle, path: &str, flags| Do::Open(at(handle, path), flags, Then::Close);
+    stage.allowed(&open(0, "f", R))?;
+    for (handle, path) in [(0, "in/f"), (1, "f")] {
+        stage.allowed(&open(handle, path, write))?;
+        stage.denied(&open(handle, path, R), Why::NotGranted)?;
+    }
+    stage.denied(&open(0, "in/g", R), Why::NotGranted)?;
+    stage.denied(&Do::Mkdir(at(0, "in/new")), Why::NotGranted)
+}

@@ -1,0 +1,122 @@
+//! The kernel suite: does the kernel do what the policy says?
+//!
+//! Runs as root on a machine that can attach BPF LSM programs (in a VM: `cargo xtask test`, or
+//! `cargo xtask vm --add target/release/kernel-suite:/bin/ -- kernel-suite [FILTER]...`).
+//!
+//! Prints `ok NAME` or `FAILED NAME: why` for each case, `kernel-suite: N passed, N failed` in
+//! the end, and exits with 1 if a case failed. Nothing is ever skipped.
+//!
+//! `--seed S` and `--cases N` are for the differential test, which prints the seed it used.
+
+mod check;
+mod claims;
+mod expect;
+mod lab;
+mod stage;
+
+use std::{panic::AssertUnwindSafe, process::ExitCode};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use wasi_guard_tests::actor;
+
+use crate::lab::Lab;
+
+/// A claim and its proof.
+pub(crate) struct Case {
+    /// The claim.
+    pub(crate) name: &'static str,
+    /// The proof.
+    pub(crate) run: fn(&Lab) -> Result<()>,
+}
+
+struct Arguments {
+    filters: Vec<String>,
+    list: bool,
+    seed: u64,
+    worlds: u32,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("kernel-suite: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    if actor::serve_if_asked()? || claims::lifecycle::serve_if_asked()? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let arguments = arguments()?;
+    let wanted = |case: &&Case| {
+        arguments.filters.is_empty()
+            || arguments.filters.iter().any(|filter| case.name.contains(filter.as_str()))
+    };
+    let cases: Vec<&Case> =
+        claims::EVERY.iter().flat_map(|family| family.iter()).filter(wanted).collect();
+    if arguments.list {
+        for case in cases {
+            println!("{}", case.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if cases.is_empty() {
+        bail!("no case has {} in its name", arguments.filters.join(" or "));
+    }
+    let lab = Lab::open(arguments.seed, arguments.worlds).context("prepare the machine")?;
+    // Loading takes seconds and fails the same way for every case: once is enough.
+    if let Err(error) = lab.load() {
+        println!("FAILED the_programs_load: {error:#}");
+        println!("kernel-suite: 0 passed, {} failed", cases.len() + 1);
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("ok the_programs_load");
+    let (mut passed, mut failed) = (1, 0);
+    for case in cases {
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| (case.run)(&lab)))
+            .unwrap_or_else(|_| Err(anyhow!("panicked")));
+        match result {
+            Ok(()) => {
+                println!("ok {}", case.name);
+                passed += 1;
+            }
+            Err(error) => {
+                println!("FAILED {}: {error:#}", case.name);
+                failed += 1;
+            }
+        }
+    }
+    println!("kernel-suite: {passed} passed, {failed} failed");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn arguments() -> Result<Arguments> {
+    let mut parsed = Arguments { filters: Vec::new(), list: false, seed: 0, worlds: 40 };
+    let mut seeded = false;
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<u64> {
+            let value = words.next().with_context(|| format!("{word} needs a number"))?;
+            value.parse().with_context(|| format!("{word} {value}"))
+        };
+        match word.as_str() {
+            "--seed" => {
+                parsed.seed = number()?;
+                seeded = true;
+            }
+            "--cases" => parsed.worlds = u32::try_from(number()?).context("--cases")?,
+            "--list" => parsed.list = true,
+            option if option.starts_with("--") => bail!("unknown option {option}"),
+            filter => parsed.filters.push(filter.to_owned()),
+        }
+    }
+    if !seeded {
+        let mut bytes = [0; 8];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        parsed.seed = u64::from_ne_bytes(bytes);
+    }
+    Ok(parsed)
+}

@@ -1,0 +1,71 @@
+//! The policy bench: size of the table and time to compile for 10, 100 and 1,000 rules.
+//!
+//! Runs on any host. Prints one JSON object a line with `name`, `value` and `unit`.
+
+use std::{fmt::Write as _, process::ExitCode, time::Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use wasi_guard_policy::{Addresses, Source};
+
+const RULES: [usize; 3] = [10, 100, 1000];
+/// Compilations, of which the fastest counts.
+const RUNS: usize = 3;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("policy-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    for rules in RULES {
+        let source = Source::new("bench", text(rules));
+        let mut fastest = f64::INFINITY;
+        let mut bytes = 0;
+        for _ in 0..RUNS {
+            let start = Instant::now();
+            let (policy, _) = wasi_guard_policy::load(&source).map_err(|problems| {
+                anyhow!("{}", wasi_guard_policy::render_all(&problems, &source))
+            })?;
+            let table = wasi_guard_policy::compile(&policy, &Addresses::new())?;
+            fastest = fastest.min(start.elapsed().as_secs_f64() * 1000.0);
+            ensure!(policy.rules.len() == rules, "{} rules, not {rules}", policy.rules.len());
+            bytes = table.bytes().len();
+        }
+        print(&format!("table, {rules} rules"), bytes as f64, "bytes");
+        print(
+            &format!("parse and compile, {rules} rules"),
+            (fastest * 100.0).round() / 100.0,
+            "ms",
+        );
+    }
+    Ok(())
+}
+
+/// A policy as a host of many services has it: each has a directory to read, a queue to work on,
+/// a log to create, and something in it that is denied.
+fn text(rules: usize) -> String {
+    let mut text = String::from("version = 1\n[[preopen]]\nguest = \"/\"\nhost = \"host\"\n");
+    let services = rules / 5;
+    let lists: [(&str, &dyn Fn(usize) -> String); 5] = [
+        ("read", &|n| format!("services/s{n}/**/*.html")),
+        ("write", &|n| format!("queues/s{n}/work/**")),
+        ("create", &|n| format!("logs/s{n}-*.log")),
+        ("delete", &|n| format!("queues/s{n}/done/*")),
+        ("deny", &|n| format!("services/s{n}/private/**")),
+    ];
+    for (key, pattern) in lists {
+        let patterns: String =
+            (0..services).map(|n| format!("    \"{}\",\n", pattern(n))).collect();
+        let _ = write!(text, "{key} = [\n{patterns}]\n");
+    }
+    text
+}
+
+fn print(name: &str, value: f64, unit: &str) {
+    println!("{}", serde_json::json!({ "name": name, "value": value, "unit": unit }));
+}

@@ -1,0 +1,134 @@
+//! Raw system calls that no safe wrapper offers. The only room of this crate with `unsafe`.
+#![allow(unsafe_code, reason = "this module is the room for it")]
+
+use std::{
+    ffi::CStr,
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+};
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The descriptor `fd`, which the process got at its start.
+///
+/// # Errors
+/// EBADF if it did not.
+pub fn inherited(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
+    // SAFETY: fcntl with F_GETFD only looks.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
+    // SAFETY: it is open, and nothing in an actor closes the descriptors that it was given.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// truncate(2).
+///
+/// # Errors
+/// The call's.
+pub fn truncate(path: &CStr, length: i64) -> io::Result<()> {
+    // SAFETY: a string that ends with NUL.
+    check(unsafe { libc::truncate(path.as_ptr(), length) }).map(drop)
+}
+
+/// fork(2); the child ends at once, the parent waits for it.
+///
+/// # Errors
+/// The call's.
+pub fn fork_and_reap() -> io::Result<()> {
+    // SAFETY: the child calls _exit and nothing else.
+    let pid = check(unsafe { libc::fork() })?;
+    if pid == 0 {
+        // SAFETY: ends the child without running anything of the parent's.
+        unsafe { libc::_exit(0) }
+    }
+    let mut status = 0;
+    // SAFETY: status is a valid place for the result.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) }).map(drop)
+}
+
+/// Runs `child` in a forked copy of this process and says whether it returned true.
+///
+/// # Errors
+/// Of fork(2) and waitpid(2).
+pub fn in_child(child: impl FnOnce() -> bool) -> io::Result<bool> {
+    // SAFETY: the callers have one thread, so the child may do what the parent may.
+    let pid = check(unsafe { libc::fork() })?;
+    if pid == 0 {
+        let status = i32::from(!child());
+        // SAFETY: ends the child without running the parent's exit handlers.
+        unsafe { libc::_exit(status) }
+    }
+    let mut status = 0;
+    // SAFETY: status is a valid place for the result.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
+    Ok(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0)
+}
+
+/// socket(2), closed on exec.
+///
+/// # Errors
+/// The call's.
+pub fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers.
+    let fd = check(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// socketpair(2).
+///
+/// # Errors
+/// The call's.
+pub fn socketpair(family: i32, kind: i32, protocol: i32) -> io::Result<()> {
+    let mut pair = [0; 2];
+    // SAFETY: a place for two descriptors.
+    check(unsafe { libc::socketpair(family, kind, protocol, pair.as_mut_ptr()) })?;
+    for fd in pair {
+        // SAFETY: a new descriptor that nobody else owns.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    Ok(())
+}
+
+/// connect(2) to a raw sockaddr.
+///
+/// # Errors
+/// The call's.
+pub fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as there are.
+    check(unsafe {
+        libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), address.len() as u32)
+    })
+    .map(drop)
+}
+
+/// bind(2) to a raw sockaddr.
+///
+/// # Errors
+/// The call's.
+pub fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as there are.
+    check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), address.len() as u32) })
+        .map(drop)
+}
+
+/// sendto(2) of `bytes` to a raw sockaddr; none if it is empty.
+///
+/// # Errors
+/// The call's.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: i32, address: &[u8]) -> io::Result<()> {
+    let to = if address.is_empty() { std::ptr::null() } else { address.as_ptr() };
+    // SAFETY: the kernel reads as many bytes as there are.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            flags | libc::MSG_NOSIGNAL,
+            to.cast(),
+            address.len() as u32,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

