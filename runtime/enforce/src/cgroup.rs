@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +21,9 @@ use crate::{
 
 /// Where cgroup v2 is mounted when it is mounted alone.
 pub const MOUNT: &str = "/sys/fs/cgroup";
+/// Mode of the parent: who can open a guest's directory can lock it, and a locked guest counts as
+/// one with a living supervisor.
+const PRIVATE: u32 = 0o700;
 /// CPU time is shared out in periods of this many microseconds.
 const CPU_PERIOD: u64 = 100_000;
 /// How long to wait for killed processes to leave a cgroup.
@@ -68,7 +71,7 @@ impl Parent {
     /// If cgroup v2 cannot be written.
     pub fn open(build: &Build) -> Result<Self> {
         let path = Path::new(MOUNT).join(format!("wasi-guard-{}", build.short()));
-        match fs::create_dir(&path) {
+        match fs::DirBuilder::new().mode(PRIVATE).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::new(format!("create the cgroup {}", path.display()))
                     .because(error)
@@ -76,6 +79,9 @@ impl Parent {
             }
             _ => {}
         }
+        // Whatever the umask, and whoever created it.
+        fs::set_permissions(&path, fs::Permissions::from_mode(PRIVATE))
+            .step(|| format!("close {} to other users", path.display()))?;
         let id = id_of(&path)?;
         Ok(Self { path, id })
     }

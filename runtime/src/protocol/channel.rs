@@ -95,12 +95,16 @@ impl Channel {
             self.wait(limit)?;
         }
         let mut buffer = vec![0; MAX_MESSAGE];
+        let mut reset = false;
         let length = loop {
             // With TRUNC the kernel tells the packet's own length, also if it is longer than the
             // buffer.
             match recv(&self.0, buffer.as_mut_slice(), RecvFlags::TRUNC) {
                 Ok((_, length)) => break length,
                 Err(Errno::INTR) => {}
+                // The other end closed with something of ours unread (`unix_release_sock`). The
+                // kernel tells this once, before what the other end had sent: its last words.
+                Err(Errno::CONNRESET) if !reset => reset = true,
                 Err(Errno::CONNRESET) => return Err(ChannelError::Closed),
                 Err(errno) => return Err(errno.into()),
             }
@@ -181,6 +185,18 @@ mod tests {
         send(&supervisor.0, &bytes, SendFlags::empty()).unwrap();
         let error = worker.receive::<FromWorker>(None).unwrap_err();
         assert!(matches!(error, ChannelError::Malformed(_)));
+    }
+
+    #[test]
+    fn last_words_arrive_although_the_sender_did_not_listen() {
+        let (supervisor, worker) = pair();
+        worker.send(&FromWorker::Canary { errno: None }).unwrap();
+        supervisor.send(&ToWorker::Start).unwrap();
+        drop(worker);
+        let message = supervisor.receive::<FromWorker>(None).unwrap();
+        assert_eq!(message, FromWorker::Canary { errno: None });
+        let error = supervisor.receive::<FromWorker>(None).unwrap_err();
+        assert!(matches!(error, ChannelError::Closed), "{error:?}");
     }
 
     #[test]

@@ -97,6 +97,18 @@ pub fn load_component_bytes(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<C
     unsafe { Component::deserialize(engine, bytes) }
 }
 
+/// Asks whether a signal may go to the main thread of `process`: signal 0, which is checked like
+/// any other and then not sent.
+///
+/// # Errors
+/// What the kernel answers.
+#[cfg(test)]
+pub(crate) fn try_signal(process: u32) -> io::Result<()> {
+    // SAFETY: tgkill takes three integers and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, process, process, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn read(mut file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0))?;

@@ -71,9 +71,34 @@ struct Condition {
     op: Operator,
     /// For `masked_eq`: the bits that are looked at.
     mask: Option<u64>,
-    value: u64,
+    value: Operand,
     /// `dword` for arguments of 32 bits, whose upper half the kernel ignores.
     width: Width,
+}
+
+/// What an argument is compared with.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged)]
+enum Operand {
+    Number(u64),
+    Process(Process),
+}
+
+/// A number that differs from process to process.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Process {
+    /// The worker's process id, in its own pid namespace as in the calls that it makes.
+    OwnPid,
+}
+
+impl Operand {
+    fn number(self) -> u64 {
+        match self {
+            Self::Number(number) => number,
+            Self::Process(Process::OwnPid) => u64::from(std::process::id()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -155,7 +180,7 @@ impl Rows {
     }
 
     /// The filters for `seccompiler::compile_from_json`, by names that sort in the order of
-    /// installation.
+    /// installation. They hold for this process: a row may name its id.
     #[must_use]
     pub fn to_json(&self, mode: Seccomp) -> String {
         let mut filters = BTreeMap::new();
@@ -211,10 +236,10 @@ impl Condition {
         if self.mask.is_some() != (self.op == Operator::MaskedEq) {
             return Err(wrong(syscall, "`mask` belongs to `masked_eq`"));
         }
-        if self.mask.is_some_and(|mask| self.value & !mask != 0) {
+        if self.mask.is_some_and(|mask| self.value.number() & !mask != 0) {
             return Err(wrong(syscall, "`value` has bits that `mask` hides"));
         }
-        if matches!(self.width, Width::Dword) && u32::try_from(self.value).is_err() {
+        if matches!(self.width, Width::Dword) && u32::try_from(self.value.number()).is_err() {
             return Err(wrong(syscall, "`value` does not fit into a dword"));
         }
         Ok(())
@@ -229,7 +254,7 @@ impl Condition {
             Width::Dword => "dword",
             Width::Qword => "qword",
         };
-        json!({ "index": self.index, "type": width, "op": op, "val": self.value })
+        json!({ "index": self.index, "type": width, "op": op, "val": self.value.number() })
     }
 }
 
@@ -271,6 +296,7 @@ mod tests {
             ),
             (&with("index = 0, op = \"eq\", value = 0x1_0000_0000, width = \"dword\""), "fit"),
             (&with("index = 0, op = \"lt\", value = 1, width = \"dword\""), "unknown variant"),
+            (&with("index = 0, op = \"eq\", value = \"init\", width = \"dword\""), "did not match"),
         ] {
             let error = Rows::parse(text).unwrap_err().to_string();
             assert!(error.contains(problem), "{text}\n{error}");
@@ -289,7 +315,7 @@ mod tests {
             {
                 assert!(rows.allow.iter().all(|row| row.syscall != call), "{list:?} {call}");
             }
-            for call in ["clone", "mmap", "mprotect", "prctl", "ioctl", "socket"] {
+            for call in ["clone", "mmap", "mprotect", "prctl", "ioctl", "socket", "tgkill"] {
                 let bare = rows.allow.iter().any(|row| row.syscall == call && row.args.is_empty());
                 assert!(!bare, "{list:?} lets {call} through with any argument");
             }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{DumpableBehavior, chroot, set_dumpable_behavior};
 
+use super::super::sys;
 use super::*;
 
 fn confined<T: Send + 'static>(list: List, mode: Seccomp, call: fn() -> T) -> T {
@@ -45,6 +46,22 @@ fn no_process_can_be_started() {
         let result = confined(list, Seccomp::Enforce, call);
         assert_eq!(result.unwrap_err(), Some(libc::EACCES), "{list:?}");
     }
+}
+
+#[test]
+fn signals_reach_this_process_only() {
+    fn ask(process: u32) -> Result<(), Option<i32>> {
+        sys::try_signal(process).map_err(|error| error.raw_os_error())
+    }
+    let own = || ask(std::process::id());
+    let parent = || ask(std::os::unix::process::parent_id());
+    assert_eq!((own(), parent()), (Ok(()), Ok(())), "outside");
+    for list in [List::Run, List::Compile] {
+        assert_eq!(confined(list, Seccomp::Enforce, own), Ok(()), "{list:?}");
+        let denied = Err(Some(libc::EACCES));
+        assert_eq!(confined(list, Seccomp::Enforce, parent), denied, "{list:?}");
+    }
+    assert_eq!((own(), parent()), (Ok(()), Ok(())), "outside again");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Barrier,
@@ -29,6 +29,7 @@ cases![
     two_hundred_guests_at_once_leave_nothing,
     a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up,
     limits_are_set_on_the_cgroup,
+    the_cgroups_of_guests_are_closed_to_other_users,
     taking_the_pins_loads_nothing_new,
 ];
 
@@ -47,6 +48,18 @@ fn left(stage: &Stage) -> Result<(BTreeSet<u64>, BTreeSet<PathBuf>)> {
         }
     }
     Ok((stage.guest.pins().guests().into_iter().collect(), cgroups))
+}
+
+fn the_cgroups_of_guests_are_closed_to_other_users(lab: &Lab) -> Result<()> {
+    let mode = |path: &Path| Ok::<_, anyhow::Error>(fs::metadata(path)?.permissions().mode() & 0o777);
+    let first = lab.stage(POLICY, TREE)?;
+    let parent = first.guest.path().parent().context("a parent")?.to_path_buf();
+    ensure!(mode(&parent)? == 0o700, "{:o}", mode(&parent)?);
+    // One that an older release made is closed by the next start.
+    fs::set_permissions(&parent, fs::Permissions::from_mode(0o755))?;
+    let _second = lab.stage(POLICY, TREE)?;
+    ensure!(mode(&parent)? == 0o700, "{:o}", mode(&parent)?);
+    Ok(())
 }
 
 fn a_dropped_guest_leaves_nothing(lab: &Lab) -> Result<()> {
