@@ -62,9 +62,10 @@ offsets! {
     OFF_MSG_NAME,
     /// `msghdr.msg_namelen`.
     OFF_MSG_NAMELEN,
-    /// `f_mode` bit of a file that a stacking file system (overlayfs) opens behind the file
-    /// which was judged already; 0 on kernels without `struct backing_file`.
-    FMODE_BACKING,
+    /// `vm_area_struct.vm_file`.
+    OFF_VMA_FILE,
+    /// `task_struct.tgid`.
+    OFF_TASK_TGID,
 }
 
 /// `SB_NOUSER` (include/linux/fs.h): a file system that no path leads into, like pipefs.
@@ -75,6 +76,8 @@ pub(crate) const FMODE_READ: u32 = 1;
 pub(crate) const FMODE_WRITE: u32 = 2;
 /// `FMODE_EXEC` (include/linux/fs.h).
 pub(crate) const FMODE_EXEC: u32 = 32;
+/// `PROT_EXEC` (asm-generic/mman-common.h).
+pub(crate) const PROT_EXEC: u64 = 4;
 /// `O_TRUNC` (asm-generic/fcntl.h).
 pub(crate) const O_TRUNC: u32 = 0o1000;
 /// `S_IFMT`, `S_IFREG` and `S_IFDIR` (uapi/linux/stat.h).

@@ -149,8 +149,10 @@ fn attempt(policy: &Policy, question: &Question) -> Result<Attempt, ExplainError
         Operation::Bind => Attempt::Bind(peer(object)?),
         Operation::Listen => Attempt::Listen(peer(object)?),
         Operation::Send => Attempt::Send(peer(object)?),
-        Operation::Exec => Attempt::Exec,
-        Operation::Fork => Attempt::Fork,
+        Operation::Readlink => Attempt::Readlink { path: place(object)? },
+        Operation::GetXattr => Attempt::GetXattr { path: place(object)? },
+        Operation::SetXattr => Attempt::SetXattr { path: place(object)? },
+        never => Attempt::Never(never),
     })
 }
 

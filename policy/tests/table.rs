@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use common::{borrow, path, policy, preopens};
 use proptest::prelude::*;
+use wasi_guard_abi::operation::Operation;
 use wasi_guard_policy::evaluate::{Peer, rights, same_rights_below};
 use wasi_guard_policy::network::{Action, Protocol};
 use wasi_guard_policy::{Addresses, Attempt, Name, Policy, Source, compile, evaluate, load};
@@ -266,7 +267,7 @@ fn an_empty_policy_compiles_and_grants_nothing() {
     assert_eq!(table.rights(0, &[]), Default::default());
     assert_eq!(table.tree_state(0, &[]), 0);
     assert_eq!(table.stats().bytes, table.bytes().len());
-    let attempt = Attempt::Exec;
+    let attempt = Attempt::Never(Operation::Exec);
     assert!(!evaluate(&policy, &attempt).allowed);
 }
 

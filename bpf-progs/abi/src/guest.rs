@@ -55,8 +55,9 @@ pub struct HostConfig {
     pub parent_cgroup: u64,
     /// [`crate::LAYOUT`] of the programs that use the map.
     pub layout: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many programs were attached when the maps were made: a link that is missing among the
+    /// pins must not go unnoticed.
+    pub programs: u32,
 }
 
 assert_layout!(HostConfig, 16, [u64, u32, u32]);

@@ -68,6 +68,12 @@ numbered! {
         Stat = 10 => "stat",
         /// `security_inode_setattr`: chmod, chown, utimes and size through notify_change.
         SetAttr = 11 => "setattr",
+        /// `security_inode_readlink`: where a symbolic link points to.
+        Readlink = 12 => "readlink",
+        /// `security_inode_getxattr`, `_listxattr`, `_get_acl`: extended attributes are content.
+        GetXattr = 13 => "getxattr",
+        /// `security_inode_setxattr`, `_removexattr`, `_set_acl`, `_remove_acl`.
+        SetXattr = 14 => "setxattr",
         /// `security_socket_create`.
         SocketCreate = 20 => "socket_create",
         /// `security_socket_connect`.
@@ -82,6 +88,50 @@ numbered! {
         Exec = 30 => "exec",
         /// `security_task_alloc` without `CLONE_THREAD`: fork, vfork, clone.
         Fork = 31 => "fork",
+        /// `security_mmap_file`, `security_file_mprotect`: executable memory, but for the code of
+        /// the worker and of the compiled module.
+        MapExec = 32 => "map_exec",
+        /// `security_file_receive`: a descriptor from another process.
+        Receive = 33 => "receive",
+        /// `security_file_ioctl` with a request that no WASI call makes.
+        Ioctl = 34 => "ioctl",
+        /// `security_file_fcntl` with a command that no WASI call makes.
+        Fcntl = 35 => "fcntl",
+        /// `security_file_lock`: flock(2), `F_SETLK` and its kin.
+        Lock = 36 => "lock",
+        /// `security_path_notify`: inotify(7), fanotify(7), dnotify.
+        Notify = 37 => "notify",
+        /// `security_path_chroot`.
+        Chroot = 38 => "chroot",
+        /// `security_ptrace_access_check`, `_traceme`: ptrace(2), process_vm_readv(2),
+        /// pidfd_getfd(2), the closed files below `/proc/PID`.
+        Ptrace = 39 => "ptrace",
+        /// `security_task_kill`: a signal to another process.
+        Signal = 40 => "signal",
+        /// `security_task_setnice`, `_setioprio`, `_setscheduler`, `_movememory`.
+        Priority = 41 => "priority",
+        /// `security_task_prlimit`: the limits of another process.
+        ResourceLimit = 42 => "resource_limit",
+        /// `security_bpf`: bpf(2).
+        Bpf = 43 => "bpf",
+        /// `security_perf_event_open`.
+        PerfEvent = 44 => "perf_event",
+        /// `security_sb_mount`, `_umount`, `_pivotroot`, `security_move_mount`.
+        Mount = 45 => "mount",
+        /// `security_userns_create`.
+        Namespace = 46 => "namespace",
+        /// `security_uring_override_creds`, `_sqpoll`, `_cmd`.
+        IoUring = 47 => "io_uring",
+        /// `security_key_alloc`, `_permission`: the kernel's keyrings.
+        Key = 48 => "key",
+        /// `security_ipc_permission`, `_shm_alloc`, `_msg_queue_alloc`, `_sem_alloc`: System V IPC.
+        Ipc = 49 => "ipc",
+        /// `security_unix_stream_connect`, `_may_send`.
+        UnixSocket = 50 => "unix_socket",
+        /// `security_kernel_module_request`: a module that the kernel would load by itself.
+        KernelModule = 51 => "kernel_module",
+        /// `security_syslog`: the kernel's log.
+        Syslog = 52 => "syslog",
     }
 }
 
@@ -104,5 +154,39 @@ numbered! {
         Error = 7 => "internal_error",
         /// Names kept changing while they were read.
         Moving = 8 => "names_moving",
+    }
+}
+
+/// What an operation is about, and so what its record carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// One name.
+    Name,
+    /// An old name and a new one.
+    TwoNames,
+    /// A socket.
+    Socket,
+    /// A socket and an address.
+    Address,
+    /// Nothing that has a name.
+    Nothing,
+}
+
+impl Operation {
+    /// What it is about.
+    pub const fn subject(self) -> Subject {
+        match self {
+            Self::Rename | Self::Link => Subject::TwoNames,
+            Self::SocketCreate | Self::Listen => Subject::Socket,
+            Self::Connect | Self::Bind | Self::Send => Subject::Address,
+            Self::Exec | Self::Receive | Self::Ioctl | Self::Fcntl | Self::Lock => Subject::Name,
+            _ if self.is_never_granted() => Subject::Nothing,
+            _ => Subject::Name,
+        }
+    }
+
+    /// Whether no policy can grant it: WASI has no call for it.
+    pub const fn is_never_granted(self) -> bool {
+        self as u16 >= Self::Exec as u16
     }
 }

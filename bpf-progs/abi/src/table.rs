@@ -79,8 +79,8 @@ pub struct Header {
     pub chunks: u32,
     /// State in which the names automaton starts.
     pub start: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 while the worker loads compiled code and may make memory executable; else 0.
+    pub loading: u32,
     /// Zero. The programs add it to what the verifier shall not know (bpf-progs/src/walk.rs);
     /// eight bytes, so that nothing at all is known of a sum.
     pub zero: u64,

@@ -3,12 +3,13 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use wasi_guard_abi::operation::{Operation, right};
 
+use super::never::never;
 use crate::{
     ALLOW,
     decide::one_name,
     kernel::{
-        FMODE_BACKING, FMODE_EXEC, FMODE_READ, FMODE_WRITE, O_TRUNC, OFF_DENTRY_INODE,
-        OFF_FILE_DENTRY, OFF_FILE_FLAGS, OFF_FILE_MODE, Object, global,
+        FMODE_EXEC, FMODE_READ, FMODE_WRITE, O_TRUNC, OFF_DENTRY_INODE, OFF_FILE_DENTRY,
+        OFF_FILE_FLAGS, OFF_FILE_MODE, Object,
     },
     scope::{Guarded, current},
 };
@@ -23,11 +24,6 @@ fn file_open(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn open(guarded: &Guarded, file: Object) -> i32 {
     let mode = file.read::<u32>(&OFF_FILE_MODE);
-    // A stacking file system opens the file behind the one that the task opened, and that one
-    // went through here first. User space cannot open a backing file by itself.
-    if mode & global(&FMODE_BACKING) != 0 {
-        return ALLOW;
-    }
     let flags = file.read::<u32>(&OFF_FILE_FLAGS);
     let dentry = file.pointer(&OFF_FILE_DENTRY);
     let mut wanted = 0;
@@ -59,4 +55,72 @@ fn file_truncate(ctx: LsmContext) -> i32 {
     let Some(guarded) = current() else { return ALLOW };
     let dentry = Object(ctx.arg(0)).pointer(&OFF_FILE_DENTRY);
     one_name(&guarded, Operation::Truncate, dentry, right::WRITE)
+}
+
+/// A descriptor from another process: `SCM_RIGHTS`, pidfd_getfd(2).
+#[lsm(hook = "file_receive")]
+fn file_receive(ctx: LsmContext) -> i32 {
+    let Some(guarded) = current() else { return ALLOW };
+    never(&guarded, Operation::Receive, Object(ctx.arg(0)).pointer(&OFF_FILE_DENTRY))
+}
+
+/// flock(2), fcntl(2) with `F_SETLK`, `F_SETLEASE` and their kin: a lock on a file that may only
+/// be read stops those who may write it.
+#[lsm(hook = "file_lock")]
+fn file_lock(ctx: LsmContext) -> i32 {
+    let Some(guarded) = current() else { return ALLOW };
+    never(&guarded, Operation::Lock, Object(ctx.arg(0)).pointer(&OFF_FILE_DENTRY))
+}
+
+/// ioctl(2): what libraries ask of any descriptor. The rest changes attributes of files, types
+/// into terminals, or talks to a driver.
+#[lsm(hook = "file_ioctl")]
+fn file_ioctl(ctx: LsmContext) -> i32 {
+    let Some(guarded) = current() else { return ALLOW };
+    request(&guarded, &ctx)
+}
+
+/// The same call of a 32-bit task.
+#[lsm(hook = "file_ioctl_compat")]
+fn file_ioctl_compat(ctx: LsmContext) -> i32 {
+    let Some(guarded) = current() else { return ALLOW };
+    request(&guarded, &ctx)
+}
+
+#[inline(always)]
+fn request(guarded: &Guarded, ctx: &LsmContext) -> i32 {
+    /// asm-generic/ioctls.h.
+    const TCGETS: u32 = 0x5401;
+    const TIOCGWINSZ: u32 = 0x5413;
+    const FIONREAD: u32 = 0x541b;
+    const FIONBIO: u32 = 0x5421;
+    const FIONCLEX: u32 = 0x5450;
+    const FIOCLEX: u32 = 0x5451;
+    match ctx.arg::<u32>(1) {
+        TCGETS | TIOCGWINSZ | FIONREAD | FIONBIO | FIONCLEX | FIOCLEX => ALLOW,
+        _ => never(guarded, Operation::Ioctl, Object(ctx.arg(0)).pointer(&OFF_FILE_DENTRY)),
+    }
+}
+
+/// fcntl(2): descriptors and their flags. The rest makes others send signals, or leases.
+#[lsm(hook = "file_fcntl")]
+fn file_fcntl(ctx: LsmContext) -> i32 {
+    /// asm-generic/fcntl.h, linux/fcntl.h. Locks have a hook of their own.
+    const F_DUPFD: u32 = 0;
+    const F_SETFL: u32 = 4;
+    const F_GETLK: u32 = 5;
+    const F_SETLKW: u32 = 7;
+    const F_OFD_GETLK: u32 = 36;
+    const F_OFD_SETLKW: u32 = 38;
+    const F_DUPFD_CLOEXEC: u32 = 1030;
+    const F_GET_SEALS: u32 = 1034;
+    let Some(guarded) = current() else { return ALLOW };
+    match ctx.arg::<u32>(1) {
+        F_DUPFD..=F_SETFL
+        | F_GETLK..=F_SETLKW
+        | F_OFD_GETLK..=F_OFD_SETLKW
+        | F_DUPFD_CLOEXEC
+        | F_GET_SEALS => ALLOW,
+        _ => never(&guarded, Operation::Fcntl, Object(ctx.arg(0)).pointer(&OFF_FILE_DENTRY)),
+    }
 }

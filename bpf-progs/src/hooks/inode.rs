@@ -33,6 +33,13 @@ fn inode_getattr(ctx: LsmContext) -> i32 {
     one_name(&guarded, Operation::Stat, dentry, right::STAT)
 }
 
+/// readlink(2). Following a link is not reading it: what it leads to is judged by itself.
+#[lsm(hook = "inode_readlink")]
+fn inode_readlink(ctx: LsmContext) -> i32 {
+    let Some(guarded) = current() else { return ALLOW };
+    one_name(&guarded, Operation::Readlink, Object(ctx.arg(0)), right::STAT)
+}
+
 /// chmod, chown, utimes and truncation: all that goes through `notify_change`.
 #[lsm(hook = "inode_setattr")]
 fn inode_setattr(ctx: LsmContext) -> i32 {

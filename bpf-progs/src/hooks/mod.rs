@@ -5,8 +5,11 @@
 //! `runtime/enforce/src/programs/hooks.rs`, the reference evaluator, a kernel test, a row in
 //! docs/architecture.md.
 
+mod attribute;
 mod file;
 mod inode;
+mod memory;
+mod never;
 mod path;
 mod process;
 mod socket;

@@ -1,13 +1,15 @@
 //! `bprm_*` and `task_*`: no guest starts a program or a process.
 
-use aya_ebpf::{macros::lsm, programs::LsmContext};
-use wasi_guard_abi::operation::{Operation, Reason};
+use aya_ebpf::{helpers::generated::bpf_get_current_pid_tgid, macros::lsm, programs::LsmContext};
+use wasi_guard_abi::operation::Operation;
 
+use super::never::never;
 use crate::{
     ALLOW,
-    decide::{Objection, refuse},
-    emit::{Denial, Names},
-    kernel::{CLONE_THREAD, OFF_BPRM_FILE, OFF_DENTRY_INODE, OFF_FILE_DENTRY, Object},
+    emit::Names,
+    kernel::{
+        CLONE_THREAD, OFF_BPRM_FILE, OFF_DENTRY_INODE, OFF_FILE_DENTRY, OFF_TASK_TGID, Object,
+    },
     scope::current,
 };
 
@@ -20,8 +22,7 @@ fn bprm_check_security(ctx: LsmContext) -> i32 {
     if guarded.in_setup() && guarded.is_runtime(dentry.pointer(&OFF_DENTRY_INODE)) {
         return ALLOW;
     }
-    let denial = Denial::of_names(Operation::Exec, 0, Objection::plain(Reason::Never));
-    refuse(&guarded, &denial, Names { first: dentry, ..Names::NONE })
+    never(&guarded, Operation::Exec, dentry)
 }
 
 /// fork(2), vfork(2), clone(2) without `CLONE_THREAD`.
@@ -31,6 +32,17 @@ fn task_alloc(ctx: LsmContext) -> i32 {
     if ctx.arg::<u64>(1) & CLONE_THREAD != 0 {
         return ALLOW;
     }
-    let denial = Denial::of_names(Operation::Fork, 0, Objection::plain(Reason::Never));
-    refuse(&guarded, &denial, Names::NONE)
+    never(&guarded, Operation::Fork, Names::NONE.first)
+}
+
+/// kill(2) and its kin. A process may signal itself, as abort does.
+#[lsm(hook = "task_kill")]
+fn task_kill(ctx: LsmContext) -> i32 {
+    let Some(guarded) = current() else { return ALLOW };
+    // SAFETY: a helper without preconditions.
+    let own = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    if Object(ctx.arg(0)).read::<u32>(&OFF_TASK_TGID) == own {
+        return ALLOW;
+    }
+    never(&guarded, Operation::Signal, Names::NONE.first)
 }

@@ -86,6 +86,12 @@ impl Table {
         Ok(())
     }
 
+    /// Whether the worker still loads compiled code and may make memory executable; at first not.
+    pub fn set_loading(&mut self, loading: bool) {
+        let at = offset_of!(Header, loading);
+        self.bytes[at..at + 4].copy_from_slice(&u32::from(loading).to_ne_bytes());
+    }
+
     /// The id set by [`Table::set_root`], 0 before.
     pub fn root(&self, preopen: usize) -> u64 {
         if preopen >= self.preopens() {

@@ -89,6 +89,21 @@ pub enum Attempt {
         /// The file or directory.
         path: Place,
     },
+    /// readlink(2).
+    Readlink {
+        /// The symbolic link.
+        path: Place,
+    },
+    /// getxattr(2), listxattr(2).
+    GetXattr {
+        /// The file or directory.
+        path: Place,
+    },
+    /// setxattr(2), removexattr(2).
+    SetXattr {
+        /// The file or directory.
+        path: Place,
+    },
     /// chmod(2), chown(2), utimensat(2).
     SetAttr {
         /// The file or directory.
@@ -112,10 +127,9 @@ pub enum Attempt {
     Listen(Peer),
     /// sendmsg(2) with an address.
     Send(Peer),
-    /// execve(2).
-    Exec,
-    /// fork(2), vfork(2), clone(2) of a process.
-    Fork,
+    /// What no policy can grant: an operation for which
+    /// [`is_never_granted`](Operation::is_never_granted) holds.
+    Never(Operation),
 }
 
 /// What a rename finds at the new name.
@@ -161,8 +175,10 @@ impl Attempt {
             Self::Bind(_) => Operation::Bind,
             Self::Listen(_) => Operation::Listen,
             Self::Send(_) => Operation::Send,
-            Self::Exec => Operation::Exec,
-            Self::Fork => Operation::Fork,
+            Self::Readlink { .. } => Operation::Readlink,
+            Self::GetXattr { .. } => Operation::GetXattr,
+            Self::SetXattr { .. } => Operation::SetXattr,
+            Self::Never(operation) => *operation,
         }
     }
 }
@@ -224,12 +240,15 @@ pub fn evaluate_with(policy: &Policy, addresses: &Addresses, attempt: &Attempt) 
             }
             need(policy, path, wanted)
         }
-        Attempt::Truncate { path } | Attempt::SetAttr { path } => need(policy, path, right::WRITE),
+        Attempt::GetXattr { path } => need(policy, path, right::READ),
+        Attempt::Truncate { path } | Attempt::SetAttr { path } | Attempt::SetXattr { path } => {
+            need(policy, path, right::WRITE)
+        }
         Attempt::Create { path } | Attempt::Mkdir { path } | Attempt::Symlink { path } => {
             need(policy, path, right::CREATE)
         }
         Attempt::Rmdir { path } | Attempt::Unlink { path } => need(policy, path, right::DELETE),
-        Attempt::Stat { path } => need(policy, path, right::STAT),
+        Attempt::Stat { path } | Attempt::Readlink { path } => need(policy, path, right::STAT),
         Attempt::Link { from, to } => link(policy, from, to),
         Attempt::Rename { from, to, from_is_dir, target, exchange: false } => {
             let replaced = if *target == Target::Absent { 0 } else { right::DELETE };
@@ -261,7 +280,7 @@ pub fn evaluate_with(policy: &Policy, addresses: &Addresses, attempt: &Attempt) 
         Attempt::Bind(peer) | Attempt::Listen(peer) => {
             sockets::reach(policy, addresses, Action::Bind, peer)
         }
-        Attempt::Exec | Attempt::Fork => Verdict::denied(Reason::Never),
+        Attempt::Never(_) => Verdict::denied(Reason::Never),
     }
 }
 

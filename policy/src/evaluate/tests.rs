@@ -113,8 +113,8 @@ fn simple_operations_need_their_right() {
         (false, Attempt::Truncate { path: data("n") }),
         (true, Attempt::SetAttr { path: data("out/n") }),
         (false, Attempt::SetAttr { path: data("n") }),
-        (false, Attempt::Exec),
-        (false, Attempt::Fork),
+        (false, Attempt::Never(Operation::Exec)),
+        (false, Attempt::Never(Operation::Fork)),
     ] {
         assert_eq!(verdict(attempt.clone()).allowed, allowed, "{attempt:?}");
     }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use aya::maps::{MapData, RingBuf};
 use wasi_guard_abi::{
-    operation::{Operation, Reason},
+    operation::{Operation, Reason, Subject},
     record::{FLAG_AUDIT, FLAG_CUT, FLAG_DIRECTORY, FLAG_SECOND, FLAG_UNDER1, FLAG_UNDER2, Record},
 };
 
@@ -117,19 +117,18 @@ pub fn decode(bytes: &[u8]) -> Option<Denial> {
         preopen: under.then_some(preopen),
         path: path.to_vec(),
     };
-    let mut names = Vec::new();
-    if has_names(operation) {
-        names.push(name(first, flags & FLAG_UNDER1 != 0, preopens[0]));
-        if matches!(operation, Operation::Rename | Operation::Link) {
-            names.push(name(second, flags & FLAG_UNDER2 != 0, preopens[1]));
-        }
-    }
-    let socket = is_socket(operation).then(|| Socket {
-        family,
-        kind,
-        protocol,
-        address: has_address(operation).then(|| socket_address(family, address, port)).flatten(),
-    });
+    let first = name(first, flags & FLAG_UNDER1 != 0, preopens[0]);
+    let names = match operation.subject() {
+        Subject::Name => vec![first],
+        Subject::TwoNames => vec![first, name(second, flags & FLAG_UNDER2 != 0, preopens[1])],
+        Subject::Socket | Subject::Address | Subject::Nothing => Vec::new(),
+    };
+    let address = match operation.subject() {
+        Subject::Address => socket_address(family, address, port),
+        _ => None,
+    };
+    let socket = matches!(operation.subject(), Subject::Socket | Subject::Address)
+        .then_some(Socket { family, kind, protocol, address });
     Some(Denial {
         time,
         process,
@@ -146,19 +145,6 @@ pub fn decode(bytes: &[u8]) -> Option<Denial> {
         names,
         socket,
     })
-}
-
-fn is_socket(operation: Operation) -> bool {
-    use Operation::{Bind, Connect, Listen, Send, SocketCreate};
-    matches!(operation, SocketCreate | Connect | Bind | Listen | Send)
-}
-
-fn has_address(operation: Operation) -> bool {
-    matches!(operation, Operation::Connect | Operation::Bind | Operation::Send)
-}
-
-fn has_names(operation: Operation) -> bool {
-    !is_socket(operation) && operation != Operation::Fork
 }
 
 fn socket_address(family: u16, address: [u8; 16], port: u16) -> Option<std::net::SocketAddr> {

@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use wasi_guard_abi::operation::{Operation, Reason, right};
+use wasi_guard_abi::operation::{Operation, Reason, Subject, right};
 use wasi_guard_enforce::guest::Counts;
 use wasi_guard_enforce::records::{Denial, Name, Socket};
 use wasi_guard_policy::{Grants, Mode, Policy, Source};
@@ -182,22 +182,22 @@ fn every_operation_and_reason_fits_the_schema() {
     for operation in Operation::EVERY {
         for reason in Reason::EVERY {
             let mut denial = Denial { reason: *reason, ..denial(*operation) };
-            match operation {
-                Operation::Fork => {}
-                Operation::SocketCreate | Operation::Listen => {
+            match operation.subject() {
+                Subject::Nothing => {}
+                Subject::Socket => {
                     denial.socket =
                         Some(Socket { family: 16, kind: 3, protocol: 99, address: None });
                 }
-                Operation::Connect | Operation::Bind | Operation::Send => {
+                Subject::Address => {
                     let address: SocketAddr = "[::1]:53".parse().unwrap();
                     denial.socket =
                         Some(Socket { family: 10, kind: 2, protocol: 17, address: Some(address) });
                 }
-                Operation::Rename | Operation::Link => {
+                Subject::TwoNames => {
                     denial.names = vec![name(Some(0), b"a"), name(None, b"\xff")];
                     denial.second = true;
                 }
-                _ => denial.names = vec![name(Some(0), b"\xfe")],
+                Subject::Name => denial.names = vec![name(Some(0), b"\xfe")],
             }
             assert_eq!(line(&denial)["operation"], operation.name());
         }

@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 
 fn question(args: &Args) -> Result<Question> {
     let operation = args.operation.clone();
-    let has_object = !matches!(operation.as_str(), "exec" | "fork");
+    let has_object = !Operation::from_name(&operation).is_some_and(Operation::is_never_granted);
     let object = match (&args.object, has_object) {
         (Some(_), false) => {
             return Err(Error::new(format!("ask about {operation} of an object"))

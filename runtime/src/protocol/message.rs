@@ -10,7 +10,9 @@ use super::layers::Layers;
 pub enum ToWorker {
     /// The policy is in force.
     Armed,
-    /// The canary's answer was right: load the guest and run it.
+    /// The canary's answer was right: load the guest.
+    Load,
+    /// No memory can become executable any more: run the guest.
     Start,
 }
 
@@ -27,8 +29,8 @@ pub enum FromWorker {
         /// The errno; `None` if the open succeeded.
         errno: Option<i32>,
     },
-    /// The guest is about to start.
-    Running {
+    /// The guest is loaded and can start.
+    Loaded {
         /// What is in force from now on.
         layers: Layers,
     },

@@ -74,6 +74,7 @@ pub(crate) fn start(
     let Step::Message(FromWorker::Hardened { .. }) = hardened else {
         return steps.unexpected(hardened, "give up its rights");
     };
+    table.set_loading(true);
     guest.arm(&table)?;
     steps.send(&ToWorker::Armed)?;
     let answer = steps.next()?;
@@ -81,11 +82,14 @@ pub(crate) fn start(
         return steps.unexpected(answer, "open the canary");
     };
     check_canary(&mut guest, &worker, plan.policy.mode, errno)?;
-    steps.send(&ToWorker::Start)?;
-    let running = steps.next()?;
-    match running {
-        Step::Message(FromWorker::Running { layers }) => {
+    steps.send(&ToWorker::Load)?;
+    let loaded = steps.next()?;
+    match loaded {
+        Step::Message(FromWorker::Loaded { layers }) => {
+            table.set_loading(false);
+            guest.arm(&table)?;
             auditor.start(&layers);
+            steps.send(&ToWorker::Start)?;
             Ok(Started::Running(Box::new(Running {
                 guest,
                 worker,

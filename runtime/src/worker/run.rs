@@ -51,14 +51,15 @@ pub fn run(
 
     // 3. Self-test.
     try_canary(channel, config, canary)?;
-    expect(channel, &ToWorker::Start)?;
+    expect(channel, &ToWorker::Load)?;
 
     // 4. Everything that needs threads or executable memory.
     let ready = guest::prepare(config, &options, File::from(artifact), preopens)?;
 
     // 5. From here on no new executable memory.
     layers.seccomp = install_seccomp(config.mode)?;
-    tell(channel, &FromWorker::Running { layers: Layers::clone(&layers) })?;
+    tell(channel, &FromWorker::Loaded { layers: Layers::clone(&layers) })?;
+    expect(channel, &ToWorker::Start)?;
 
     // 6. The guest.
     let (end, code) = ready.run();

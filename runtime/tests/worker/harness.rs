@@ -178,7 +178,8 @@ pub(crate) fn supervise(channel: &Channel) -> Vec<FromWorker> {
             Ok(message) => {
                 let answer = match message {
                     FromWorker::Hardened { .. } => Some(ToWorker::Armed),
-                    FromWorker::Canary { .. } => Some(ToWorker::Start),
+                    FromWorker::Canary { .. } => Some(ToWorker::Load),
+                    FromWorker::Loaded { .. } => Some(ToWorker::Start),
                     _ => None,
                 };
                 messages.push(message);

@@ -10,7 +10,7 @@ use super::harness::{EXECUTABLE, Outcome, Run, file_with, start, supervise};
 #[track_caller]
 fn assert_refused(outcome: &Outcome, word: &str) {
     assert_eq!(outcome.code(), 125, "{outcome:?}");
-    assert!(!outcome.messages.iter().any(|it| matches!(it, FromWorker::Running { .. })));
+    assert!(!outcome.messages.iter().any(|it| matches!(it, FromWorker::Loaded { .. })));
     match outcome.messages.last() {
         Some(FromWorker::Failed { step, message, .. }) => {
             assert!(format!("{step}: {message}").contains(word), "{outcome:?}");

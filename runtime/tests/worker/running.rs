@@ -18,7 +18,7 @@ fn a_module_prints_and_ends_with_0() {
 fn every_layer_is_in_force_before_the_guest_runs() {
     let outcome = Run::new(guests::hello()).go();
     let layers = outcome.messages.iter().find_map(|message| match message {
-        FromWorker::Running { layers } => Some(layers),
+        FromWorker::Loaded { layers } => Some(layers),
         _ => None,
     });
     let layers = layers.unwrap_or_else(|| panic!("{outcome:?}"));
@@ -144,7 +144,7 @@ fn audit_mode_runs_without_landlock_and_with_a_filter_that_only_logs() {
     let outcome = Run { mode: Mode::Audit, ..Run::new(guests::hello()) }.go();
     assert_eq!(outcome.code(), 0, "{outcome:?}");
     assert!(outcome.messages.contains(&FromWorker::Canary { errno: None }));
-    let Some(FromWorker::Running { layers }) = outcome.messages.get(2) else {
+    let Some(FromWorker::Loaded { layers }) = outcome.messages.get(2) else {
         panic!("{outcome:?}")
     };
     assert_eq!((layers.landlock, layers.seccomp), (None, Seccomp::Log));

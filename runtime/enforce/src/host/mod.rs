@@ -219,10 +219,7 @@ fn btf() -> Result<String, (String, String)> {
         Ok(types) => {
             let lacking: Vec<_> = HOOKS
                 .iter()
-                .filter(|hook| {
-                    !types.has_hook(hook.name)
-                        && hook.covered_by.is_none_or(|other| !types.has_hook(other))
-                })
+                .filter(|hook| hook.is_missed(&types))
                 .map(|hook| hook.name)
                 .collect();
             if let Err(error) = programs::offsets(&types) {

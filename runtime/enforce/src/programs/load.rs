@@ -47,8 +47,7 @@ pub fn open(build: &Build, _lock: &HostLock) -> Result<Pins> {
 fn load(build: &Build) -> Result<()> {
     let types = KernelTypes::of_running_kernel()?;
     for hook in HOOKS {
-        if !types.has_hook(hook.name) && hook.covered_by.is_none_or(|other| !types.has_hook(other))
-        {
+        if hook.is_missed(&types) {
             return Err(Error::new(format!(
                 "guard {}: this kernel has no LSM hook {} for BPF",
                 hook.guards, hook.name
@@ -110,6 +109,7 @@ fn pin_all(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, dir: &Path) -> Resul
             .step(|| "use the map HOST".into())?;
         let config = wasi_guard_abi::guest::HostConfig {
             layout: wasi_guard_abi::LAYOUT,
+            programs: HOOKS.iter().filter(|hook| types.has_hook(hook.name)).count() as u32,
             ..Default::default()
         };
         host.set(0, config, 0).step(|| "write the map HOST".into())?;
@@ -183,9 +183,6 @@ pub(crate) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
     let mut globals = vec![
         ("OFF_DENTRY_INLINE", inline.offset),
         ("DENTRY_INLINE_WORDS", words),
-        // Off: the bit has moved within a stable series, and BTF does not tell where it is. Files
-        // behind overlayfs are denied, and the supervisor refuses such preopens.
-        ("FMODE_BACKING", 0),
     ];
     for (global, of, member) in [
         ("OFF_FILE_DENTRY", "file", "f_path.dentry"),
@@ -201,6 +198,8 @@ pub(crate) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
         ("OFF_SB_FLAGS", "super_block", "s_flags"),
         ("OFF_INODE_MODE", "inode", "i_mode"),
         ("OFF_BPRM_FILE", "linux_binprm", "file"),
+        ("OFF_VMA_FILE", "vm_area_struct", "vm_file"),
+        ("OFF_TASK_TGID", "task_struct", "tgid"),
         ("OFF_SOCKET_SK", "socket", "sk"),
         ("OFF_SOCK_PROTOCOL", "sock", "sk_protocol"),
         ("OFF_SOCK_TYPE", "sock", "sk_type"),

@@ -20,7 +20,7 @@ use wasi_guard_abi::{
     table::Chunk,
 };
 
-use super::{BPFFS, Build, hooks::HOOKS};
+use super::{BPFFS, Build, hooks::{Absence, HOOKS}};
 use crate::{
     error::{Error, Result, Step as _},
     log::DebugLog,
@@ -63,7 +63,8 @@ impl Pins {
     fn open(dir: &Path) -> Result<Self> {
         let host: Array<_, HostConfig> =
             Array::try_from(map(dir, "HOST")?).step(|| "use the map HOST".into())?;
-        let layout = host.get(&0, 0).step(|| "read the map HOST".into())?.layout;
+        let HostConfig { layout, programs, .. } =
+            host.get(&0, 0).step(|| "read the map HOST".into())?;
         if layout != LAYOUT {
             return Err(Error::new(format!(
                 "use pins of layout {layout}, this build has {LAYOUT}"
@@ -72,10 +73,16 @@ impl Pins {
         let mut links = Vec::new();
         for hook in HOOKS {
             let path = dir.join(format!("link_{}", hook.name));
-            if !path.exists() && hook.covered_by.is_some() {
+            if !path.exists() && hook.absence != Absence::Stops {
                 continue;
             }
             links.push(PinnedLink::from_pin(&path).step(|| format!("open {}", path.display()))?);
+        }
+        if links.len() != programs as usize {
+            return Err(Error::new(format!(
+                "find the {programs} pinned programs: {} are there",
+                links.len()
+            )));
         }
         Ok(Self {
             host,
@@ -108,7 +115,7 @@ impl Pins {
     /// If the map cannot be written.
     pub fn guard_children_of(&mut self, parent_cgroup: u64) -> Result<()> {
         let old = self.host.get(&0, 0).step(|| "read the map HOST".into())?;
-        let new = HostConfig { parent_cgroup, layout: LAYOUT, reserved: 0 };
+        let new = HostConfig { parent_cgroup, ..old };
         if old != new {
             self.host.set(0, new, 0).step(|| "write the map HOST".into())?;
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use wasi_guard_abi::operation::Reason;
+use wasi_guard_abi::operation::{Operation, Reason};
 use wasi_guard_policy::{
     Name, Place,
     evaluate::{Attempt, Peer, Target},
@@ -180,10 +180,10 @@ impl Ground<'_> {
                 let path = self.first(at);
                 let mut list = one(&|path| opening(path, 0), path.clone(), 0);
                 let names = vec![path];
-                list.push(Judgement { attempt: Attempt::Exec, names, address: None, call: 0 });
+                list.push(Judgement { attempt: Attempt::Never(Operation::Exec), names, address: None, call: 0 });
                 list
             }
-            Do::Fork | Do::Spawn(_) => return bare(Attempt::Fork),
+            Do::Fork | Do::Spawn(_) => return bare(Attempt::Never(Operation::Fork)),
         })
     }
 
