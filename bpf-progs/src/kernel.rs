@@ -5,7 +5,7 @@
 //! offset` stays a typed pointer whose loads it checks against that same BTF: a wrong offset
 //! is refused at load time or faults to zero, it never reads unchecked memory.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_probe_read_kernel, programs::LsmContext};
 
 macro_rules! offsets {
     ($($(#[$meta:meta])* $name:ident),+ $(,)?) => {$(
@@ -136,27 +136,43 @@ impl Object {
     /// dentry-s in places where bpf can see it"), and drop a check of the typed pointer.
     #[inline(always)]
     pub(crate) fn exists(self) -> bool {
-        self.inode_address() != 0
+        self.address(&OFF_DENTRY_INODE) != 0
     }
 
     /// Is this dentry a directory? A negative dentry is not.
     #[inline(always)]
     pub(crate) fn is_directory(self) -> bool {
         let mut mode = 0u16;
-        let at = self.inode_address() + u64::from(global(&OFF_INODE_MODE));
+        let at = self.address(&OFF_DENTRY_INODE) + u64::from(global(&OFF_INODE_MODE));
         // SAFETY: the helper checks the source, and writes zeros if it cannot be read, as with no
         // inode; the destination is two bytes long.
         unsafe { bpf_probe_read_kernel((&raw mut mode).cast(), 2, at as *const _) };
         mode & S_IFMT == S_IFDIR
     }
 
-    /// `d_inode` as a number.
+    /// The pointer member at `offset` as a number: what the verifier knows of the member's type
+    /// does not hold for it.
     #[inline(always)]
-    fn inode_address(self) -> u64 {
-        let mut address = 0u64;
-        let at = self.inside(&OFF_DENTRY_INODE).0.cast();
-        // SAFETY: the helper checks the source; the destination is eight bytes long.
-        unsafe { bpf_probe_read_kernel((&raw mut address).cast(), 8, at) };
-        address
+    pub(crate) fn address(self, offset: &'static u32) -> u64 {
+        copy(self.inside(offset).0)
     }
+}
+
+/// Whether argument `N` of a hook is null. Asked of a copy: verifiers after 6.1's take every
+/// argument for never null unless the kernel says otherwise, drop a check of it, and a load through
+/// it then crashes the kernel. 6.12 does not say otherwise of `mmap_file`, whose file is null for
+/// anonymous memory.
+#[inline(always)]
+pub(crate) fn is_null_argument<const N: usize>(ctx: &LsmContext) -> bool {
+    // A hook's arguments lie in its context one after the other, 8 bytes each.
+    copy(ctx.as_ptr().cast_const().cast::<u8>().wrapping_add(8 * N)) == 0
+}
+
+/// The eight bytes at `from`; 0 if they cannot be read.
+#[inline(always)]
+fn copy(from: *const u8) -> u64 {
+    let mut value = 0u64;
+    // SAFETY: the helper checks the source; the destination is eight bytes long.
+    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 8, from.cast()) };
+    value
 }

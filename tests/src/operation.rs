@@ -71,6 +71,40 @@ pub enum Then {
     Link(At),
     /// open(2) of `/proc/self/fd/N` with these flags.
     Reopen(u32),
+    /// fgetxattr(2) of [`ATTRIBUTE`]; the answer is its value.
+    GetXattr,
+    /// flistxattr(2).
+    ListXattr,
+    /// fsetxattr(2) of [`ATTRIBUTE`].
+    SetXattr,
+    /// fremovexattr(2) of [`ATTRIBUTE`].
+    RemoveXattr,
+    /// fgetxattr(2) of the access control list.
+    GetAcl,
+    /// fsetxattr(2) of the access control list: another user may read.
+    SetAcl,
+    /// fremovexattr(2) of the access control list.
+    RemoveAcl,
+}
+
+/// An extended attribute that every file system with attributes takes from root.
+pub const ATTRIBUTE: &str = "trusted.wasi_guard";
+/// The attribute as which an access control list can be read and written.
+pub const ACL: &str = "system.posix_acl_access";
+
+/// An argument of a raw system call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arg {
+    /// A number.
+    Number(u64),
+    /// The address of a buffer with these bytes.
+    Buffer(Vec<u8>),
+    /// The descriptor behind a handle.
+    Handle(u8),
+    /// The id of this process.
+    OwnPid,
+    /// The id of its parent.
+    ParentPid,
 }
 
 /// What to do with a socket that was made.
@@ -122,6 +156,12 @@ pub enum Do {
     Rename(At, At, u32),
     /// linkat(2).
     Link(At, At),
+    /// readlinkat(2); the answer is the target.
+    Readlink(At),
+    /// The system call with this number; the answer is its result, 8 bytes.
+    Raw(i64, Vec<Arg>),
+    /// recvmsg(2) at a handle with room for one descriptor; the answer is how many came.
+    Receive(u8),
     /// symlinkat(2): target, new name.
     Symlink(Vec<u8>, At),
     /// mknodat(2) of this kind (`S_IFIFO`, ...), mode 0644, device 1:3.
@@ -142,6 +182,8 @@ pub enum Do {
     Exec(At),
     /// fork(2); the child ends at once.
     Fork,
+    /// clone(2) of a process with `CLONE_NEWUSER`; the child ends at once.
+    NewUser,
     /// vfork(2) and execve(2) of this program, absolute path, waiting for its end.
     Spawn(At),
     /// A thread that ends at once.

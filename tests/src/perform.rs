@@ -12,12 +12,13 @@ use std::{
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RawMode, RenameFlags, Timespec,
-    Timestamps, Uid,
+    Timestamps, Uid, XattrFlags,
 };
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::{
     measure,
-    operation::{Answer, At, Do, NOWHERE, Tally, Then, Use},
+    operation::{ACL, ATTRIBUTE, Answer, Arg, At, Do, NOWHERE, Tally, Then, Use},
     sys,
 };
 
@@ -124,6 +125,12 @@ fn attempt(operation: &Do) -> Step<Vec<u8>> {
         Do::Symlink(target, at) => {
             done(rustix::fs::symlinkat(&target[..], handle(at.handle)?, &at.path[..]))
         }
+        Do::Readlink(at) => {
+            let target = first(rustix::fs::readlinkat(handle(at.handle)?, &at.path[..], Vec::new()))?;
+            Ok(target.into_bytes())
+        }
+        Do::Raw(number, args) => raw(*number, args),
+        Do::Receive(number) => receive(handle(*number)?),
         Do::Mknod(at, kind) => done(rustix::fs::mknodat(
             handle(at.handle)?,
             &at.path[..],
@@ -154,7 +161,8 @@ fn attempt(operation: &Do) -> Step<Vec<u8>> {
         }
         Do::SocketPair(family, kind, protocol) => done(sys::socketpair(*family, *kind, *protocol)),
         Do::Exec(at) => Err((0, program(at).exec().raw_os_error().unwrap_or(libc::EIO))),
-        Do::Fork => done(sys::fork_and_reap()),
+        Do::Fork => done(sys::clone_and_reap(0)),
+        Do::NewUser => done(sys::clone_and_reap(libc::CLONE_NEWUSER)),
         Do::Spawn(at) => done(program(at).status()),
         Do::Thread => {
             let thread = first(std::thread::Builder::new().spawn(|| ()))?;
@@ -237,11 +245,76 @@ fn with_file(file: BorrowedFd<'_>, then: &Then) -> Step<Vec<u8>> {
             &to.path[..],
             AtFlags::SYMLINK_FOLLOW,
         )),
+        Then::GetXattr => get_attribute(file, ATTRIBUTE),
+        Then::GetAcl => get_attribute(file, ACL),
+        Then::ListXattr => {
+            let mut names = vec![0; 4096];
+            let count = numbered(1, rustix::fs::flistxattr(file, &mut names[..]))?;
+            names.truncate(count);
+            Ok(names)
+        }
+        Then::SetXattr => second(rustix::fs::fsetxattr(file, ATTRIBUTE, b"x", XattrFlags::empty())),
+        Then::SetAcl => {
+            // acl(5): owner, user 1, group, mask, others. Without a user the mode says it all, and
+            // file systems keep no list.
+            let entries =
+                [(1u16, 6u16, u32::MAX), (2, 4, 1), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 4, u32::MAX)];
+            let mut acl = 2u32.to_le_bytes().to_vec();
+            for (tag, permissions, id) in entries {
+                acl.extend(tag.to_le_bytes());
+                acl.extend(permissions.to_le_bytes());
+                acl.extend(id.to_le_bytes());
+            }
+            second(rustix::fs::fsetxattr(file, ACL, &acl, XattrFlags::empty()))
+        }
+        Then::RemoveXattr => second(rustix::fs::fremovexattr(file, ATTRIBUTE)),
+        Then::RemoveAcl => second(rustix::fs::fremovexattr(file, ACL)),
         Then::Reopen(bits) => {
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             second(rustix::fs::open(path, flags(*bits), mode()).map(drop))
         }
     }
+}
+
+fn get_attribute(file: BorrowedFd<'_>, name: &str) -> Step<Vec<u8>> {
+    let mut value = vec![0; 4096];
+    let count = numbered(1, rustix::fs::fgetxattr(file, name, &mut value[..]))?;
+    value.truncate(count);
+    Ok(value)
+}
+
+fn raw(number: i64, args: &[Arg]) -> Step<Vec<u8>> {
+    let mut buffers: Vec<Vec<u8>> = args
+        .iter()
+        .map(|arg| if let Arg::Buffer(bytes) = arg { bytes.clone() } else { Vec::new() })
+        .collect();
+    let mut numbers = [0; 6];
+    for ((to, arg), buffer) in numbers.iter_mut().zip(args).zip(&mut buffers) {
+        *to = match arg {
+            Arg::Number(number) => *number,
+            Arg::Buffer(_) => buffer.as_mut_ptr().expose_provenance() as u64,
+            Arg::Handle(number) => handle(*number)?.as_raw_fd() as u64,
+            Arg::OwnPid => u64::from(std::process::id()),
+            Arg::ParentPid => u64::from(std::os::unix::process::parent_id()),
+        };
+    }
+    first(sys::raw(number, numbers)).map(|result| result.to_ne_bytes().to_vec())
+}
+
+fn receive(socket: BorrowedFd<'_>) -> Step<Vec<u8>> {
+    let mut bytes = [0; 16];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let data = &mut [io::IoSliceMut::new(&mut bytes)];
+    first(recvmsg(socket, data, &mut control, RecvFlags::CMSG_CLOEXEC))?;
+    let came = control
+        .drain()
+        .map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => descriptors.count(),
+            _ => 0,
+        })
+        .sum::<usize>();
+    Ok(vec![came as u8])
 }
 
 fn with_socket(socket: BorrowedFd<'_>, number: u8, then: &Use) -> Step<Vec<u8>> {

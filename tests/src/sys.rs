@@ -31,13 +31,15 @@ pub fn truncate(path: &CStr, length: i64) -> io::Result<()> {
     check(unsafe { libc::truncate(path.as_ptr(), length) }).map(drop)
 }
 
-/// fork(2); the child ends at once, the parent waits for it.
+/// clone(2) with these `CLONE_NEW*` flags, fork(2) if there are none; the child ends at once, the
+/// parent waits for it.
 ///
 /// # Errors
 /// The call's.
-pub fn fork_and_reap() -> io::Result<()> {
-    // SAFETY: the child calls _exit and nothing else.
-    let pid = check(unsafe { libc::fork() })?;
+pub fn clone_and_reap(flags: i32) -> io::Result<()> {
+    let flags = i64::from(flags | libc::SIGCHLD);
+    // SAFETY: no memory is shared, and the child calls _exit and nothing else.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } as libc::c_int)?;
     if pid == 0 {
         // SAFETY: ends the child without running anything of the parent's.
         unsafe { libc::_exit(0) }
@@ -45,6 +47,18 @@ pub fn fork_and_reap() -> io::Result<()> {
     let mut status = 0;
     // SAFETY: status is a valid place for the result.
     check(unsafe { libc::waitpid(pid, &raw mut status, 0) }).map(drop)
+}
+
+/// The system call `number`. Where it takes an address, the test that asks for the call gives a
+/// buffer as large as the call wants it.
+///
+/// # Errors
+/// The call's.
+pub fn raw(number: i64, args: [u64; 6]) -> io::Result<i64> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: see above; an actor does nothing but what its test says.
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Runs `child` in a forked copy of this process and says whether it returned true.

@@ -108,7 +108,7 @@ numbered! {
         Ptrace = 39 => "ptrace",
         /// `security_task_kill`: a signal to another process.
         Signal = 40 => "signal",
-        /// `security_task_setnice`, `_setioprio`, `_setscheduler`, `_movememory`.
+        /// `security_task_setnice`, `_setioprio`, `_setscheduler`.
         Priority = 41 => "priority",
         /// `security_task_prlimit`: the limits of another process.
         ResourceLimit = 42 => "resource_limit",
@@ -126,7 +126,7 @@ numbered! {
         Key = 48 => "key",
         /// `security_ipc_permission`, `_shm_alloc`, `_msg_queue_alloc`, `_sem_alloc`: System V IPC.
         Ipc = 49 => "ipc",
-        /// `security_unix_stream_connect`, `_may_send`.
+        /// `security_unix_may_send`; connecting is [`Self::Connect`].
         UnixSocket = 50 => "unix_socket",
         /// `security_kernel_module_request`: a module that the kernel would load by itself.
         KernelModule = 51 => "kernel_module",

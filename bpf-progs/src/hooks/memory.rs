@@ -7,7 +7,9 @@ use super::never::never;
 use crate::{
     ALLOW,
     emit::Names,
-    kernel::{OFF_DENTRY_INODE, OFF_FILE_DENTRY, OFF_VMA_FILE, Object, PROT_EXEC},
+    kernel::{
+        OFF_DENTRY_INODE, OFF_FILE_DENTRY, OFF_VMA_FILE, Object, PROT_EXEC, is_null_argument,
+    },
     scope::{Guarded, current},
 };
 
@@ -19,7 +21,10 @@ fn mmap_file(ctx: LsmContext) -> i32 {
         return ALLOW;
     }
     let Some(guarded) = current() else { return ALLOW };
-    executable(&guarded, Object(ctx.arg(0)))
+    if is_null_argument::<0>(&ctx) {
+        return anonymous(&guarded);
+    }
+    mapped(&guarded, Object(ctx.arg(0)))
 }
 
 /// mprotect(2), pkey_mprotect(2).
@@ -29,22 +34,31 @@ fn file_mprotect(ctx: LsmContext) -> i32 {
         return ALLOW;
     }
     let Some(guarded) = current() else { return ALLOW };
-    executable(&guarded, Object(ctx.arg(0)).pointer(&OFF_VMA_FILE))
+    let area = Object(ctx.arg(0));
+    if area.address(&OFF_VMA_FILE) == 0 {
+        return anonymous(&guarded);
+    }
+    mapped(&guarded, area.pointer(&OFF_VMA_FILE))
 }
 
-/// Executable memory is the worker's own code before there is a policy, and compiled code until
-/// the policy in force says that it is loaded.
+/// Compiled code that cannot be mapped from its file is copied into anonymous memory, until the
+/// policy in force says that it is loaded.
 #[inline(always)]
-fn executable(guarded: &Guarded, file: Object) -> i32 {
+fn anonymous(guarded: &Guarded) -> i32 {
+    match &guarded.policy {
+        Some(policy) if policy.header.loading != 0 => ALLOW,
+        _ => never(guarded, Operation::MapExec, Names::NONE.first),
+    }
+}
+
+/// The worker's own code before there is a policy, and compiled code until it is loaded.
+#[inline(always)]
+fn mapped(guarded: &Guarded, file: Object) -> i32 {
     let loading = match &guarded.policy {
         None => guarded.in_setup(),
         Some(policy) => policy.header.loading != 0,
     };
-    // Compiled code that cannot be mapped from its file is copied into anonymous memory.
-    let own = file.is_null() && guarded.policy.is_some()
-        || !file.is_null()
-            && guarded.is_runtime(file.pointer(&OFF_FILE_DENTRY).pointer(&OFF_DENTRY_INODE));
-    if loading && own {
+    if loading && guarded.is_runtime(file.pointer(&OFF_FILE_DENTRY).pointer(&OFF_DENTRY_INODE)) {
         return ALLOW;
     }
     never(guarded, Operation::MapExec, Names::NONE.first)

@@ -39,7 +39,7 @@ forbidden! {
     Notify: path_notify;
     Chroot: path_chroot;
     Ptrace: ptrace_access_check, ptrace_traceme;
-    Priority: task_setnice, task_setioprio, task_setscheduler, task_movememory;
+    Priority: task_setnice, task_setioprio, task_setscheduler;
     ResourceLimit: task_prlimit;
     Bpf: bpf;
     PerfEvent: perf_event_open;
@@ -48,7 +48,7 @@ forbidden! {
     IoUring: uring_override_creds, uring_sqpoll, uring_cmd;
     Key: key_alloc, key_permission;
     Ipc: ipc_permission, shm_alloc_security, msg_queue_alloc_security, sem_alloc_security;
-    UnixSocket: unix_stream_connect, unix_may_send;
+    UnixSocket: unix_may_send;
     KernelModule: kernel_module_request;
     Syslog: syslog;
 }

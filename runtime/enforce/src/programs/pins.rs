@@ -109,6 +109,24 @@ impl Pins {
         &self.dir
     }
 
+    /// How many instructions the kernel's verifier followed for each program, by hook.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn verified(&self) -> Result<Vec<(&'static str, u32)>> {
+        let mut list = Vec::new();
+        for hook in HOOKS {
+            let path = self.dir.join(format!("prog_{}", hook.name));
+            if !path.exists() {
+                continue;
+            }
+            let step = || format!("look at {}", path.display());
+            let count = ProgramInfo::from_pin(&path).step(step)?.verified_instruction_count();
+            list.push((hook.name, count.ok_or_else(|| Error::new(step()))?));
+        }
+        Ok(list)
+    }
+
     /// Tells the programs whose children are guests.
     ///
     /// # Errors

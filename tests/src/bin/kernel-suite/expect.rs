@@ -121,7 +121,16 @@ impl Ground<'_> {
         let bare =
             |attempt| Ok(vec![Judgement { attempt, names: Vec::new(), address: None, call: 0 }]);
         Ok(match operation {
-            Do::Nothing | Do::StatPipe | Do::Thread | Do::Access(_) | Do::Measure(..) => Vec::new(),
+            Do::Nothing
+            | Do::StatPipe
+            | Do::Thread
+            | Do::Access(_)
+            | Do::Raw(..)
+            | Do::Receive(_)
+            | Do::Measure(..) => Vec::new(),
+            // A link is not followed: its own name counts.
+            Do::Readlink(at) => one(&|path| Attempt::Readlink { path }, self.path(at), 0),
+            Do::NewUser => return bare(Attempt::Never(Operation::Namespace)),
             Do::Open(at, bits, then) => {
                 let path = self.first(at);
                 let mut list = Vec::new();
@@ -196,6 +205,10 @@ impl Ground<'_> {
             Then::Stat => Attempt::Stat { path: place },
             Then::Truncate(_) => Attempt::Truncate { path: place },
             Then::Chmod | Then::Chown | Then::Times => Attempt::SetAttr { path: place },
+            Then::GetXattr | Then::ListXattr | Then::GetAcl => Attempt::GetXattr { path: place },
+            Then::SetXattr | Then::RemoveXattr | Then::SetAcl | Then::RemoveAcl => {
+                Attempt::SetXattr { path: place }
+            }
             Then::Reopen(bits) => opening(place, *bits),
             Then::Link(to) => return Some(self.link(path, self.path(to), 1)),
         };

@@ -31,6 +31,7 @@ cases![
     limits_are_set_on_the_cgroup,
     the_cgroups_of_guests_are_closed_to_other_users,
     taking_the_pins_loads_nothing_new,
+    no_program_comes_near_the_limit_of_the_verifier,
 ];
 
 const R: u32 = libc::O_RDONLY as u32;
@@ -204,5 +205,20 @@ fn taking_the_pins_loads_nothing_new(lab: &Lab) -> Result<()> {
     let (attached, before) = (stage.guest.pins().attached(), links()?);
     let again = lab.stage(POLICY, TREE)?;
     ensure!(again.guest.pins().attached() == attached && links()? == before, "other pins");
+    Ok(())
+}
+
+/// A small change of one program can multiply what the verifier follows in another.
+fn no_program_comes_near_the_limit_of_the_verifier(lab: &Lab) -> Result<()> {
+    /// `BPF_COMPLEXITY_LIMIT_INSNS` (linux/bpf.h).
+    const LIMIT: u32 = 1_000_000;
+    let stage = lab.stage(POLICY, TREE)?;
+    let mut verified = stage.guest.pins().verified()?;
+    verified.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let most: Vec<String> =
+        verified.iter().take(6).map(|(hook, count)| format!("{hook} {count}")).collect();
+    println!("# instructions followed by the verifier: {}", most.join(", "));
+    ensure!(verified.len() == stage.guest.pins().attached(), "{verified:?}");
+    ensure!(verified.iter().all(|(_, count)| (1..LIMIT / 3).contains(count)), "{verified:?}");
     Ok(())
 }

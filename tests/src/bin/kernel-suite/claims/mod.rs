@@ -1,6 +1,7 @@
 //! The claims, by family.
 
 mod access;
+mod attributes;
 mod differential;
 mod file_systems;
 pub(crate) mod lifecycle;
@@ -8,6 +9,7 @@ mod links;
 mod metadata;
 mod names;
 mod network;
+mod never;
 mod processes;
 mod race;
 mod removal;
@@ -33,9 +35,11 @@ pub(crate) const EVERY: &[&[Case]] = &[
     renames::CASES,
     links::CASES,
     metadata::CASES,
+    attributes::CASES,
     names::CASES,
     file_systems::CASES,
     processes::CASES,
+    never::CASES,
     network::CASES,
     scope::CASES,
     table::CASES,
