@@ -126,7 +126,8 @@ fn attempt(operation: &Do) -> Step<Vec<u8>> {
             done(rustix::fs::symlinkat(&target[..], handle(at.handle)?, &at.path[..]))
         }
         Do::Readlink(at) => {
-            let target = first(rustix::fs::readlinkat(handle(at.handle)?, &at.path[..], Vec::new()))?;
+            let target =
+                first(rustix::fs::readlinkat(handle(at.handle)?, &at.path[..], Vec::new()))?;
             Ok(target.into_bytes())
         }
         Do::Raw(number, args) => raw(*number, args),
@@ -257,8 +258,13 @@ fn with_file(file: BorrowedFd<'_>, then: &Then) -> Step<Vec<u8>> {
         Then::SetAcl => {
             // acl(5): owner, user 1, group, mask, others. Without a user the mode says it all, and
             // file systems keep no list.
-            let entries =
-                [(1u16, 6u16, u32::MAX), (2, 4, 1), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 4, u32::MAX)];
+            let entries = [
+                (1u16, 6u16, u32::MAX),
+                (2, 4, 1),
+                (4, 4, u32::MAX),
+                (16, 4, u32::MAX),
+                (32, 4, u32::MAX),
+            ];
             let mut acl = 2u32.to_le_bytes().to_vec();
             for (tag, permissions, id) in entries {
                 acl.extend(tag.to_le_bytes());

@@ -19,8 +19,8 @@ const ABOUT: &str = "\
 Tell what a policy says about one operation, and which line decides.
 
 OP is read, write, or an operation as audit records name it: open, truncate, create, mkdir, rmdir, \
-unlink, rename, link, symlink, stat, setattr, socket_create, connect, bind, listen, send, exec, \
-fork. OBJECT is a path of the guest, or for network operations an address and port; rename and link \
+unlink, rename, link, symlink, stat, setattr, readlink, getxattr, setxattr, socket_create, connect, \
+bind, listen, send, or one that no policy can grant, as exec or ptrace. OBJECT is a path of the guest, or for network operations an address and port; rename and link \
 take a second path, the new name. Nothing on the host is looked at: symbolic links are not followed, \
 and a rename is taken to be a file's, to a name that is free.";
 
@@ -47,7 +47,7 @@ pub(super) struct Args {
     #[arg(value_name = "OP")]
     operation: String,
 
-    /// A path of the guest, or [tcp://|udp://]ADDRESS:PORT; nothing for exec and fork
+    /// A path of the guest, or [tcp://|udp://]ADDRESS:PORT; nothing for what no policy can grant
     #[arg(value_name = "OBJECT")]
     object: Option<OsString>,
 

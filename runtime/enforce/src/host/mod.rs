@@ -217,11 +217,8 @@ fn btf() -> Result<String, (String, String)> {
             missing(error.to_string(), hint)
         }
         Ok(types) => {
-            let lacking: Vec<_> = HOOKS
-                .iter()
-                .filter(|hook| hook.is_missed(&types))
-                .map(|hook| hook.name)
-                .collect();
+            let lacking: Vec<_> =
+                HOOKS.iter().filter(|hook| hook.is_missed(&types)).map(|hook| hook.name).collect();
             if let Err(error) = programs::offsets(&types) {
                 let hint = error.hint.clone().unwrap_or_default();
                 missing(error.to_string(), hint)

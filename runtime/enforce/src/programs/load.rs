@@ -180,10 +180,7 @@ pub(crate) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
         .member("dentry", "d_iname")
         .or_else(|_| types.member("dentry", "d_shortname.string"))?;
     let words = types.array_len(inline).map_or(0, |bytes| (bytes / 8).min(MAX_INLINE_WORDS));
-    let mut globals = vec![
-        ("OFF_DENTRY_INLINE", inline.offset),
-        ("DENTRY_INLINE_WORDS", words),
-    ];
+    let mut globals = vec![("OFF_DENTRY_INLINE", inline.offset), ("DENTRY_INLINE_WORDS", words)];
     for (global, of, member) in [
         ("OFF_FILE_DENTRY", "file", "f_path.dentry"),
         ("OFF_FILE_FLAGS", "file", "f_flags"),

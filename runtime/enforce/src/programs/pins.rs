@@ -20,7 +20,10 @@ use wasi_guard_abi::{
     table::Chunk,
 };
 
-use super::{BPFFS, Build, hooks::{Absence, HOOKS}};
+use super::{
+    BPFFS, Build,
+    hooks::{Absence, HOOKS},
+};
 use crate::{
     error::{Error, Result, Step as _},
     log::DebugLog,

@@ -189,7 +189,12 @@ impl Ground<'_> {
                 let path = self.first(at);
                 let mut list = one(&|path| opening(path, 0), path.clone(), 0);
                 let names = vec![path];
-                list.push(Judgement { attempt: Attempt::Never(Operation::Exec), names, address: None, call: 0 });
+                list.push(Judgement {
+                    attempt: Attempt::Never(Operation::Exec),
+                    names,
+                    address: None,
+                    call: 0,
+                });
                 list
             }
             Do::Fork | Do::Spawn(_) => return bare(Attempt::Never(Operation::Fork)),

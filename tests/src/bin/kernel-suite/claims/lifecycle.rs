@@ -52,7 +52,8 @@ fn left(stage: &Stage) -> Result<(BTreeSet<u64>, BTreeSet<PathBuf>)> {
 }
 
 fn the_cgroups_of_guests_are_closed_to_other_users(lab: &Lab) -> Result<()> {
-    let mode = |path: &Path| Ok::<_, anyhow::Error>(fs::metadata(path)?.permissions().mode() & 0o777);
+    let mode =
+        |path: &Path| Ok::<_, anyhow::Error>(fs::metadata(path)?.permissions().mode() & 0o777);
     let first = lab.stage(POLICY, TREE)?;
     let parent = first.guest.path().parent().context("a parent")?.to_path_buf();
     ensure!(mode(&parent)? == 0o700, "{:o}", mode(&parent)?);

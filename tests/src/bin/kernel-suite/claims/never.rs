@@ -346,10 +346,7 @@ fn moving_a_mount_is_denied(lab: &Lab) -> Result<()> {
     let [one, two] = places.each_ref().map(|place| text(&place.to_string_lossy()));
     let shift = |from: &Arg, to: &Arg| {
         let here = || number(libc::AT_FDCWD.into());
-        Do::Raw(
-            libc::SYS_move_mount,
-            vec![here(), from.clone(), here(), to.clone(), number(0)],
-        )
+        Do::Raw(libc::SYS_move_mount, vec![here(), from.clone(), here(), to.clone(), number(0)])
     };
     result(stage.outside.ask(&shift(&one, &two))?)?;
     ensure!(stage.inside.ask(&shift(&two, &one))? == Answer::Failed(0, libc::EACCES));
