@@ -113,6 +113,7 @@ fn file_fcntl(ctx: LsmContext) -> i32 {
     const F_OFD_GETLK: u32 = 36;
     const F_OFD_SETLKW: u32 = 38;
     const F_DUPFD_CLOEXEC: u32 = 1030;
+    const F_ADD_SEALS: u32 = 1033;
     const F_GET_SEALS: u32 = 1034;
     let Some(guarded) = current() else { return ALLOW };
     match ctx.arg::<u32>(1) {
@@ -120,7 +121,7 @@ fn file_fcntl(ctx: LsmContext) -> i32 {
         | F_GETLK..=F_SETLKW
         | F_OFD_GETLK..=F_OFD_SETLKW
         | F_DUPFD_CLOEXEC
-        | F_GET_SEALS => ALLOW,
+        | F_ADD_SEALS..=F_GET_SEALS => ALLOW,
         _ => never(&guarded, Operation::Fcntl, Object(ctx.arg(0)).pointer(&OFF_FILE_DENTRY)),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
-    fs::{FileType, Mode, inotify},
+    fs::{FileType, MemfdFlags, Mode, inotify, memfd_create},
     mount::UnmountFlags,
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags},
 };
@@ -212,7 +212,11 @@ fn what_libraries_ask_of_descriptors_is_allowed(lab: &Lab) -> Result<()> {
     for command in [libc::F_GETFD, libc::F_GETFL, libc::F_DUPFD_CLOEXEC] {
         stage.allowed(&fcntl(command))?;
     }
-    Ok(())
+    // wasmtime seals the image of a component's memory.
+    let memory = memfd_create("memory", MemfdFlags::ALLOW_SEALING)?;
+    let mut stage = given(lab, memory)?;
+    stage.allowed(&fcntl(libc::F_ADD_SEALS))?;
+    stage.allowed(&fcntl(libc::F_GET_SEALS)).map(drop)
 }
 
 fn fcntl(command: i32) -> Do {
