@@ -12,7 +12,8 @@ use wasi_guard_abi::{
 use crate::{
     ALLOW, DENY,
     emit::{self, Denial, Names},
-    kernel::Object,
+    kernel::{OFF_DENTRY_INODE, Object},
+    links,
     scope::{Guarded, Policy, count},
     walk::{Automaton, opaque, opaque_wide, resolve},
 };
@@ -54,6 +55,11 @@ pub(crate) fn judge(policy: &Policy, dentry: Object) -> Result<Judged, Objection
     const { assert!(CHUNK_VERDICTS.is_power_of_two()) };
     // SAFETY: the mask keeps the index inside the chunk; all bit patterns are valid.
     let verdict = unsafe { *verdicts.cast::<Verdict>().add(index) };
+    let verdict = if policy.header.links_chunk == 0 {
+        verdict
+    } else {
+        links::limit(policy, dentry.pointer(&OFF_DENTRY_INODE), verdict)
+    };
     // The level is a read-only global: at level 0 the verifier removes all of this.
     debug!(
         (),
@@ -98,9 +104,15 @@ pub(crate) fn require(verdict: Verdict, wanted: u16) -> Result<(), Objection> {
     if wanted & !verdict.rights == 0 {
         return Ok(());
     }
-    let reason = if verdict.deny_rule != 0 { Reason::Deny } else { Reason::NotGranted };
+    let reason = if verdict.rights & right::LINKED != 0 {
+        Reason::Linked
+    } else if verdict.deny_rule != 0 {
+        Reason::Deny
+    } else {
+        Reason::NotGranted
+    };
     let reason = reason as u16;
-    Err(Objection { reason, rights: verdict.rights, rule: verdict.deny_rule })
+    Err(Objection { reason, rights: verdict.rights & right::ALL, rule: verdict.deny_rule })
 }
 
 /// The whole decision for one name.

@@ -20,6 +20,7 @@ mod decide;
 mod emit;
 mod hooks;
 mod kernel;
+mod links;
 mod maps;
 mod network;
 mod scope;

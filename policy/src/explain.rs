@@ -237,6 +237,7 @@ fn because(reason: Reason) -> &'static str {
         Reason::Widens => "the new name would give rights that the old one does not",
         Reason::Never => "no policy can grant it",
         Reason::Error => "an error or a limit was met",
+        Reason::Linked => "another name of the same file does not have the right",
         Reason::Moving => "names kept changing while they were read",
     }
 }

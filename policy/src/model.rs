@@ -12,7 +12,7 @@ use std::time::Duration;
 use wasi_guard_abi::operation::right;
 
 use crate::network::NetworkRule;
-use crate::pattern::Pattern;
+use crate::pattern::{PathPattern, Pattern};
 
 /// A checked policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,28 @@ impl Policy {
     pub fn rule(&self, number: RuleNumber) -> Option<&Rule> {
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
         self.rules.get(index)
+    }
+
+    /// Whether every name of a file, in whichever preopen, gives the same rights to the file
+    /// ([`right::OF_FILE`]), as a look at the rules tells; `false` if that is not plain.
+    pub fn same_rights_everywhere(&self) -> bool {
+        let mut first = None;
+        self.preopens.iter().all(|preopen| {
+            let mut rights = 0;
+            for (right, rules) in preopen.grants() {
+                if right & right::OF_FILE == 0 || rules.is_empty() {
+                    continue;
+                }
+                let everything = |rule: &PathRule| {
+                    rule.pattern.alternatives().iter().any(PathPattern::is_everything)
+                };
+                if !rules.iter().any(everything) {
+                    return false;
+                }
+                rights |= right;
+            }
+            preopen.deny.is_empty() && *first.get_or_insert(rights) == rights
+        })
     }
 
     /// The host names that network rules mention and that somebody has to resolve before

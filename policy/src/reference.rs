@@ -134,7 +134,9 @@ The preopen itself never has create or delete.
 |---|---|
 | open for reading, list a directory | read |
 | open for writing, truncate (also while opening) | write |
-| change mode, owner, times, attributes | write |
+| change mode, owner, times, extended attributes, access control lists | write |
+| read extended attributes and access control lists | read |
+| see where a symbolic link points to | stat |
 | new file, directory, symbolic link | create |
 | remove a file or an empty directory | delete |
 | see metadata | stat |
@@ -147,9 +149,31 @@ A rename or link must not give an object rights that it did not have: read, writ
 at the new name must be rights at the old one too. A directory can be renamed only if every name
 below has exactly the same rights in both places.
 
-Where preopens lie inside each other on the host, the innermost one decides. What lies below no
-preopen is denied. A verdict is found in this order: outside every preopen, deny rule, missing
-right, widened rights.
+What lies below no preopen is denied. A verdict is found in this order: outside every preopen,
+deny rule, missing right, widened rights.
+
+## What a name is
+
+The kernel judges where an object lies at the moment of the attempt, not the path that was used.
+
+* **Names that do not exist yet** are judged like others, and a name keeps its rights whatever file
+  gets it: a file that is written beside another and renamed over it works where both names are
+  granted.
+* **Symbolic links** are followed first, `..` and doubled or trailing slashes are gone by then: what
+  counts is where they lead. A link to the outside leads outside. Links may not be read without
+  stat, and making one needs create on its own name, whatever it points to.
+* **Files with several names** (hard links). When the guest starts, wasi-guard looks for files that
+  have several names below the preopens. Where these differ in read, write or stat, the file has
+  only what all of them have, under each of them, until the guest ends; records say `linked_name`.
+  That takes one look at every name below the preopens, and none if every name has the same rights
+  (all patterns are `**` and nothing is denied). Links that the guest makes cannot widen its
+  rights. Links that others make while it runs are not looked for: a file that none of its names
+  limited at the start is judged by the name that is used. A guest that links a file to a name with
+  fewer rights finds it with the fewer rights at its next start.
+* **Preopens inside each other** on the host: the innermost one decides.
+* **One directory under two guest paths**: the first preopen in the file decides for both.
+* **Mounts below a preopen** are outside, unless they are preopens themselves.
+* **Open descriptors** stay what they were when they were opened.
 ";
 
 const NETWORK: &str = "

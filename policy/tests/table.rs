@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use common::{borrow, path, policy, preopens};
 use proptest::prelude::*;
 use wasi_guard_abi::operation::Operation;
+use wasi_guard_abi::table::Linked;
 use wasi_guard_policy::evaluate::{Peer, rights, same_rights_below};
 use wasi_guard_policy::network::{Action, Protocol};
 use wasi_guard_policy::{Addresses, Attempt, Name, Policy, Source, compile, evaluate, load};
@@ -280,6 +281,37 @@ fn roots_are_set_for_existing_preopens_only() {
     assert_eq!((table.root(0), table.root(1), table.root(2)), (0, 7, 0));
     assert!(table.set_root(2, 8).is_err());
     assert_eq!(table.chunks().len(), table.stats().chunks);
+}
+
+#[test]
+fn linked_files_are_found_by_their_id_and_can_be_replaced() {
+    let mut table = compile(&many_rules(10), &Addresses::new()).unwrap();
+    let plain = table.clone();
+    // Fibonacci hashing: ids as spread as random ones.
+    let links: Vec<Linked> = (1..20_000u64)
+        .map(|n| Linked {
+            id: n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            rights: (n & 0x1f) as u16,
+            reserved: 0,
+            deny_rule: n as u32,
+        })
+        .collect();
+    for count in [1, 7, 8, 100, links.len()] {
+        table.set_links(&links[..count]).unwrap();
+        assert_eq!(table.stats().bytes, table.bytes().len());
+        for linked in &links[..count] {
+            assert_eq!(table.link(linked.id), Some(*linked));
+        }
+        for linked in &links[count..] {
+            assert_eq!(table.link(linked.id), None);
+        }
+    }
+    // Nine in a bucket of eight, however many buckets there are.
+    let same: Vec<Linked> = (1..=9).map(|n| Linked { id: n << 40, ..links[0] }).collect();
+    assert_eq!(table.set_links(&same).unwrap_err().0, 9);
+    table.set_links(&[]).unwrap();
+    assert_eq!(table.bytes(), plain.bytes());
+    assert_eq!(table.link(links[0].id), None);
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub const MARK_ROOT: u32 = 1;
 /// compiled module): a worker may execute and read it while it is set up, and see its metadata
 /// through the descriptor that it has, at any time.
 pub const MARK_RUNTIME: u32 = 2;
+/// The inode is a file with several names that differ in their rights under some guest's policy:
+/// [`crate::table::Linked`].
+pub const MARK_LINKED: u32 = 4;
 
 /// Value of the inode storage `MARKS`.
 #[repr(C)]
@@ -38,7 +41,7 @@ pub const MARK_RUNTIME: u32 = 2;
 pub struct Mark {
     /// A number that no other marked inode of this boot has; never zero.
     pub id: u64,
-    /// [`MARK_ROOT`], [`MARK_RUNTIME`].
+    /// [`MARK_ROOT`], [`MARK_RUNTIME`], [`MARK_LINKED`].
     pub flags: u32,
     /// Zero.
     pub reserved: u32,

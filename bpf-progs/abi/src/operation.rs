@@ -16,6 +16,11 @@ pub mod right {
     /// Rights that belong to a file's content and metadata and so must not grow when it gets
     /// another name (rule 4 in docs/architecture.md).
     pub const CARRIED: u16 = READ | WRITE | DELETE | STAT;
+    /// Rights that belong to a file's content and metadata, whatever the name. Deleting takes a
+    /// name away, not the file.
+    pub const OF_FILE: u16 = READ | WRITE | STAT;
+    /// Beside the rights of a name, for the programs only: other names of the file took some away.
+    pub const LINKED: u16 = 1 << 15;
     /// All of them.
     pub const ALL: u16 = READ | WRITE | CREATE | DELETE | STAT;
 }
@@ -154,6 +159,9 @@ numbered! {
         Error = 7 => "internal_error",
         /// Names kept changing while they were read.
         Moving = 8 => "names_moving",
+        /// Another name of the same file does not have the right; the rule in the record's `rule`
+        /// field denies that name, if there is one.
+        Linked = 9 => "linked_name",
     }
 }
 

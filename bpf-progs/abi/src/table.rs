@@ -13,6 +13,9 @@
 //!   moves read it.
 //! * **verdicts**: [`Verdict`]s by number.
 //!
+//! A fourth may follow, added at the start of a guest: **links**, buckets of [`BUCKET_SLOTS`]
+//! [`Linked`] files. A file is in the bucket that the low bits of its id name.
+//!
 //! A row has `1 << row_shift` entries of `u16`; entry `class` is the next state, where `class`
 //! is the header's `class[byte]`. State 0 of each automaton is dead: no input leaves it, every
 //! verdict in it is number 0, which grants nothing.
@@ -81,6 +84,10 @@ pub struct Header {
     pub start: u32,
     /// 1 while the worker loads compiled code and may make memory executable; else 0.
     pub loading: u32,
+    /// First chunk of the linked files' buckets, 0 if there are none.
+    pub links_chunk: u32,
+    /// Number of buckets - 1; the number is a power of two.
+    pub links_mask: u32,
     /// Zero. The programs add it to what the verifier shall not know (bpf-progs/src/walk.rs);
     /// eight bytes, so that nothing at all is known of a sum.
     pub zero: u64,
@@ -97,8 +104,8 @@ pub struct Header {
 
 assert_layout!(
     Header,
-    64 + 256 + 128 + 512 + 32 * MAX_NET_RULES,
-    [[u32; 14], u64, [u8; 256], [u16; MAX_PREOPENS], [u64; MAX_PREOPENS], [NetRule; MAX_NET_RULES]]
+    72 + 256 + 128 + 512 + 32 * MAX_NET_RULES,
+    [[u32; 16], u64, [u8; 256], [u16; MAX_PREOPENS], [u64; MAX_PREOPENS], [NetRule; MAX_NET_RULES]]
 );
 const _: () = assert!(core::mem::size_of::<Header>() <= CHUNK_BYTES);
 
@@ -115,6 +122,27 @@ pub struct Verdict {
 }
 
 assert_layout!(Verdict, 8, [u16, u16, u32]);
+
+/// A file with several names that differ in their rights: it has what all of them have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Linked {
+    /// [`crate::guest::Mark::id`] of the file; 0 if the slot is free.
+    pub id: u64,
+    /// Rights that every name has, and those that do not belong to the file but to a name.
+    pub rights: u16,
+    /// Zero.
+    pub reserved: u16,
+    /// Number of the first deny rule that matches one of the names, 0 if none does.
+    pub deny_rule: u32,
+}
+
+assert_layout!(Linked, 16, [u64, u16, u16, u32]);
+
+/// Slots of a bucket.
+pub const BUCKET_SLOTS: usize = 8;
+/// Buckets of a chunk.
+pub const CHUNK_BUCKETS: usize = CHUNK_BYTES / (BUCKET_SLOTS * core::mem::size_of::<Linked>());
 
 /// The rule grants connect (and sending to the address).
 pub const NET_CONNECT: u8 = 1;

@@ -6,7 +6,10 @@
 use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use wasi_guard_abi::table::{CHUNK_BYTES, Header, MAX_PREOPENS, NetRule, Verdict};
+use wasi_guard_abi::table::{
+    BUCKET_SLOTS, CHUNK_BUCKETS, CHUNK_BYTES, Header, Linked, MAX_CHUNKS, MAX_PREOPENS, NetRule,
+    Verdict,
+};
 
 use crate::network::{Action, Protocol, canonical, mask32, mask128};
 
@@ -45,6 +48,11 @@ pub struct TableError {
     /// How many there are.
     pub preopens: usize,
 }
+
+/// More files with several names than a table can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} files with several names do not fit into a table of {MAX_CHUNKS} chunks")]
+pub struct TooManyLinks(pub usize);
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,6 +111,75 @@ impl Table {
     /// How many preopens there are.
     pub fn preopens(&self) -> usize {
         self.word(offset_of!(Header, preopens))
+    }
+
+    /// Sets what files with several names have in common, in place of what was set before. The ids
+    /// are random numbers, each there once, and not zero.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn set_links(&mut self, links: &[Linked]) -> Result<(), TooManyLinks> {
+        const BUCKET_BYTES: usize = BUCKET_SLOTS * size_of::<Linked>();
+        let old = self.word(offset_of!(Header, links_chunk));
+        let first = if old == 0 { self.bytes.len() / CHUNK_BYTES } else { old };
+        self.bytes.truncate(first * CHUNK_BYTES);
+        let mut buckets = (links.len() / 2).next_power_of_two();
+        let region = loop {
+            let chunks = buckets.div_ceil(CHUNK_BUCKETS);
+            if links.is_empty() || first + chunks > MAX_CHUNKS {
+                break None;
+            }
+            let mut region = vec![0; chunks * CHUNK_BYTES];
+            let fits = links.iter().all(|linked| {
+                let at = (linked.id as usize & (buckets - 1)) * BUCKET_BYTES;
+                let bucket = &mut region[at..at + BUCKET_BYTES];
+                let (slots, _) = bucket.as_chunks_mut::<{ size_of::<Linked>() }>();
+                let free = slots.iter_mut().find(|slot| slot[..8] == [0; 8]);
+                free.map(|slot| {
+                    slot[..8].copy_from_slice(&linked.id.to_ne_bytes());
+                    slot[8..10].copy_from_slice(&linked.rights.to_ne_bytes());
+                    slot[12..].copy_from_slice(&linked.deny_rule.to_ne_bytes());
+                })
+                .is_some()
+            });
+            if fits {
+                break Some(region);
+            }
+            buckets *= 2;
+        };
+        if region.is_none() && !links.is_empty() {
+            return Err(TooManyLinks(links.len()));
+        }
+        let there = region.is_some();
+        self.bytes.extend(region.unwrap_or_default());
+        let chunks = self.bytes.len() / CHUNK_BYTES;
+        for (at, value) in [
+            (offset_of!(Header, links_chunk), if there { first } else { 0 }),
+            (offset_of!(Header, links_mask), if there { buckets - 1 } else { 0 }),
+            (offset_of!(Header, chunks), chunks),
+        ] {
+            self.bytes[at..at + 4].copy_from_slice(&(value as u32).to_ne_bytes());
+        }
+        self.stats.chunks = chunks;
+        self.stats.bytes = self.bytes.len();
+        Ok(())
+    }
+
+    /// What the file with this id has in common under all its names, if it is one of
+    /// [`Table::set_links`].
+    pub fn link(&self, id: u64) -> Option<Linked> {
+        let chunk = self.word(offset_of!(Header, links_chunk));
+        let bucket = id as usize & self.word(offset_of!(Header, links_mask));
+        let at = chunk * CHUNK_BYTES + bucket * BUCKET_SLOTS * size_of::<Linked>();
+        (0..if chunk == 0 { 0 } else { BUCKET_SLOTS })
+            .map(|slot| at + slot * size_of::<Linked>())
+            .map(|at| Linked {
+                id: u64::from_ne_bytes(self.array(at)),
+                rights: u16::from_ne_bytes(self.array(at + 8)),
+                reserved: 0,
+                deny_rule: u32::from_ne_bytes(self.array(at + 12)),
+            })
+            .find(|linked| linked.id == id)
     }
 
     /// The verdict of a name: its components from the preopen down, without `/`.

@@ -224,3 +224,24 @@ fn names_in_network_rules_match_the_addresses_found_for_them() {
     let addresses = Addresses::from([("db.test".into(), vec![address])]);
     assert!(evaluate_with(&policy, &addresses, &attempt).allowed);
 }
+
+#[test]
+fn rights_that_do_not_depend_on_the_name_are_known_as_such() {
+    let preopen = |guest: &str, rules: &str| {
+        format!("[[preopen]]\nguest = \"/{guest}\"\nhost = \"{guest}\"\n{rules}\n")
+    };
+    let everything = "read = [\"**\"]\ndelete = [\"x\"]";
+    for (same, text) in [
+        (true, preopen("a", everything)),
+        (true, preopen("a", "read = [\"{x,**}\", \"y\"]\nwrite = [\"**\"]")),
+        (true, preopen("a", everything) + &preopen("b", everything)),
+        (false, preopen("a", everything) + &preopen("b", "write = [\"**\"]")),
+        (false, preopen("a", "read = [\"*\"]")),
+        (false, preopen("a", "read = [\"**\"]\ndeny = [\"x\"]")),
+        (false, preopen("a", "read = [\"**\"]\nwrite = [\"x\"]")),
+    ] {
+        let source = Source::new("policy.toml", format!("version = 1\n{text}"));
+        let policy = load(&source).unwrap().0;
+        assert_eq!(policy.same_rights_everywhere(), same, "{text}");
+    }
+}

@@ -6,12 +6,15 @@
 //! drop:   processes killed, cgroup gone, entries gone
 //! ```
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use aya::maps::{Array, MapData, RingBuf};
 use wasi_guard_abi::{
     guest::{GUEST_SETUP, Guest as Entry},
-    table::Chunk,
+    table::{Chunk, Linked},
 };
 use wasi_guard_policy::compile::Table;
 
@@ -45,7 +48,19 @@ pub struct Guest {
     pins: Pins,
     runtime: crate::mark::Runtime,
     records: Option<Records>,
+    linked: Vec<LinkedFile>,
     armed: bool,
+}
+
+/// A file with several names that differ in their rights.
+#[derive(Debug)]
+pub struct LinkedFile {
+    /// The file, opened with `O_PATH`: its mark goes when nobody holds it.
+    pub fd: OwnedFd,
+    /// Rights that all names have, and those that belong to a name.
+    pub rights: u16,
+    /// The first deny rule that matches one of the names, 0 if none does.
+    pub deny_rule: u32,
 }
 
 impl Guest {
@@ -63,7 +78,14 @@ impl Guest {
         }
         let runtime = pins.marks.runtime()?;
         let cgroup = parent.child(limits)?;
-        let mut guest = Self { cgroup: Some(cgroup), pins, runtime, records: None, armed: false };
+        let mut guest = Self {
+            cgroup: Some(cgroup),
+            pins,
+            runtime,
+            records: None,
+            linked: Vec::new(),
+            armed: false,
+        };
         drop(lock);
         let id = guest.id();
         let ring = new_ring(ring_bytes)?;
@@ -103,6 +125,27 @@ impl Guest {
         let _lock = HostLock::take()?;
         let id = self.pins.marks.root(fd)?;
         table.set_root(preopen, id).step(|| "write a preopen's root into the table".into())
+    }
+
+    /// Marks files with several names and writes what their names have in common into the table.
+    /// The files stay open as long as the guest lives.
+    ///
+    /// # Errors
+    /// If the kernel refuses a mark, or there are too many files.
+    pub fn links(&mut self, table: &mut Table, files: Vec<LinkedFile>) -> Result<()> {
+        let _lock = HostLock::take()?;
+        let mut links = Vec::new();
+        for file in &files {
+            links.push(Linked {
+                id: self.pins.marks.linked(file.fd.as_fd())?,
+                rights: file.rights,
+                reserved: 0,
+                deny_rule: file.deny_rule,
+            });
+        }
+        table.set_links(&links).step(|| "write files with several names into the table".into())?;
+        self.linked.extend(files);
+        Ok(())
     }
 
     /// Marks a file that is handed to the worker as one of wasi-guard's own.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::maps::{InodeStorage, MapData, MapError};
-use wasi_guard_abi::guest::{MARK_ROOT, MARK_RUNTIME, Mark};
+use wasi_guard_abi::guest::{MARK_LINKED, MARK_ROOT, MARK_RUNTIME, Mark};
 
 use crate::error::{Error, Result, Step as _};
 
@@ -57,6 +57,14 @@ impl Marks {
     /// If the kernel refuses.
     pub fn root(&mut self, fd: BorrowedFd<'_>) -> Result<u64> {
         self.add(fd, MARK_ROOT)
+    }
+
+    /// Marks a file with several names; the caller keeps `fd` open as long as the mark must hold.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn linked(&mut self, fd: BorrowedFd<'_>) -> Result<u64> {
+        self.add(fd, MARK_LINKED)
     }
 
     /// Marks the files that a worker needs to start: this executable, and what the dynamic

@@ -12,6 +12,7 @@
 //! pinned programs go on denying, and the next start removes what was left.
 
 mod error;
+mod links;
 mod plan;
 mod start;
 mod watch;

@@ -17,7 +17,7 @@ use wasi_guard_enforce::{
 };
 use wasi_guard_policy::Mode;
 
-use super::{Error, Job, Outcome, Plan, STEP_TIMEOUT, watch::Signals};
+use super::{Error, Job, Outcome, Plan, STEP_TIMEOUT, links, watch::Signals};
 use crate::{
     audit::Auditor,
     compile::Artifact,
@@ -65,6 +65,8 @@ pub(crate) fn start(
     for (index, directory) in plan.directories.iter().enumerate() {
         guest.root(&mut table, index, directory.fd.as_fd())?;
     }
+    let linked = links::search(&plan.policy, &table, &plan.directories)?;
+    guest.links(&mut table, linked)?;
     guest.runtime_file(artifact.file.as_fd())?;
     let (channel, worker) = spawn(job, plan, options, artifact, &canary, &mut guest)?;
     auditor.set_guest(guest.name());

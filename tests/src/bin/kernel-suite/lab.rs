@@ -31,12 +31,14 @@ pub(crate) struct Lab {
     pub(crate) seed: u64,
     /// Policies that the differential test tries.
     pub(crate) worlds: u32,
+    /// Opens of the race test.
+    pub(crate) race: u32,
     stages: Cell<u32>,
 }
 
 impl Lab {
     /// Mounts what the cases need.
-    pub(crate) fn open(seed: u64, worlds: u32) -> Result<Self> {
+    pub(crate) fn open(seed: u64, worlds: u32, race: u32) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "the kernel suite runs as root");
         let limit = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
         rustix::process::setrlimit(Resource::Nofile, limit).context("raise the file limit")?;
@@ -44,7 +46,7 @@ impl Lab {
         rustix::process::umask(rustix::fs::Mode::empty());
         fs::create_dir_all(TMPFS).with_context(|| format!("create {TMPFS}"))?;
         mount("tmpfs", Path::new(TMPFS), "mode=755")?;
-        Ok(Self { build: Build::this(false), seed, worlds, stages: Cell::new(0) })
+        Ok(Self { build: Build::this(false), seed, worlds, race, stages: Cell::new(0) })
     }
 
     /// Loads and pins the programs, for a guest that does nothing.

@@ -6,7 +6,8 @@
 //! Prints `ok NAME` or `FAILED NAME: why` for each case, `kernel-suite: N passed, N failed` in
 //! the end, and exits with 1 if a case failed. Nothing is ever skipped.
 //!
-//! `--seed S` and `--cases N` are for the differential test, which prints the seed it used.
+//! `--seed S` and `--cases N` (policies) are for the differential test, which prints the seed it used;
+//! `--race N` (opens) is for the race test.
 
 mod check;
 mod claims;
@@ -34,6 +35,7 @@ struct Arguments {
     list: bool,
     seed: u64,
     worlds: u32,
+    race: u32,
 }
 
 fn main() -> ExitCode {
@@ -66,7 +68,8 @@ fn run() -> Result<ExitCode> {
     if cases.is_empty() {
         bail!("no case has {} in its name", arguments.filters.join(" or "));
     }
-    let lab = Lab::open(arguments.seed, arguments.worlds).context("prepare the machine")?;
+    let lab = Lab::open(arguments.seed, arguments.worlds, arguments.race)
+        .context("prepare the machine")?;
     // Loading takes seconds and fails the same way for every case: once is enough.
     if let Err(error) = lab.load() {
         println!("FAILED the_programs_load: {error:#}");
@@ -94,7 +97,8 @@ fn run() -> Result<ExitCode> {
 }
 
 fn arguments() -> Result<Arguments> {
-    let mut parsed = Arguments { filters: Vec::new(), list: false, seed: 0, worlds: 40 };
+    let mut parsed =
+        Arguments { filters: Vec::new(), list: false, seed: 0, worlds: 40, race: 30_000 };
     let mut seeded = false;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -108,6 +112,7 @@ fn arguments() -> Result<Arguments> {
                 seeded = true;
             }
             "--cases" => parsed.worlds = u32::try_from(number()?).context("--cases")?,
+            "--race" => parsed.race = u32::try_from(number()?).context("--race")?,
             "--list" => parsed.list = true,
             option if option.starts_with("--") => bail!("unknown option {option}"),
             filter => parsed.filters.push(filter.to_owned()),

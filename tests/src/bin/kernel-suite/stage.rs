@@ -173,6 +173,11 @@ impl Stage {
         borrowed(&self.handles)
     }
 
+    /// The files are no longer made anew before each step.
+    pub(crate) fn keep(&mut self) {
+        self.fresh = false;
+    }
+
     /// Makes the files as the tree has them.
     pub(crate) fn reset(&self) -> Result<()> {
         if !self.fresh {

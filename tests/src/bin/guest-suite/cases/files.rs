@@ -13,6 +13,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "files", run: files },
     Case { name: "denied_between_two_times_of_working", run: three_steps },
     Case { name: "metadata_and_names_follow_the_policy", run: metadata_and_names },
+    Case { name: "a_second_name_from_before_the_start_does_not_help", run: second_name },
     Case { name: "a_directory_on_the_command_line_is_enforced", run: command_line },
     Case { name: "demo", run: demo },
 ];
@@ -202,6 +203,29 @@ fn metadata_and_names(lab: &Lab) -> Result<()> {
     folder.holds("data/secret/plan", "PLAN")?;
     ensure!(!folder.path("data/out/plan").exists() && !folder.path("data/out/tmp-key").exists());
     Ok(())
+}
+
+/// Works without the policy, is denied under it, and works again.
+fn second_name(lab: &Lab) -> Result<()> {
+    let folder = data(lab)?;
+    fs::hard_link(folder.path("data/key.pem"), folder.path("data/out/innocent"))?;
+    let operations = ["read", "/data/out/innocent", "read", "/data/out/old"];
+    let directory = format!("{}::/data", folder.text("data"));
+    let freely = || {
+        let mut words = vec!["run", "--dir", &directory, "/guests/files.wasm"];
+        words.extend_from_slice(&operations);
+        let works = "read /data/out/innocent: KEY\nread /data/out/old: old\n\n";
+        guarded(&words).finish()?.exits(0)?.prints(works)?.denials(&[]).map(drop)
+    };
+    freely()?;
+    let outcome = run(&folder, &[], &operations)?;
+    outcome.exits(0)?.prints("read /data/out/innocent: EACCES\nread /data/out/old: old\n\n")?;
+    let rule = json!({ "kind": "deny", "text": "**/*.pem", "line": 9 });
+    outcome.denials(&[json!({
+        "operation": "open", "path": "/data/out/innocent", "reason": "linked_name",
+        "wanted": ["read"], "rule": rule,
+    })])?;
+    freely()
 }
 
 /// `--dir` is a policy: all below it, nothing beside it. WASI says so first; that the kernel does

@@ -1,10 +1,17 @@
 //! Hard and symbolic links: another name gives no other rights.
 
-use anyhow::Result;
-use wasi_guard_tests::operation::{BASE, Do, Then, at};
+use anyhow::{Result, ensure};
+use wasi_guard_abi::operation::{Operation, Reason, right};
+use wasi_guard_enforce::guest::LinkedFile;
+use wasi_guard_tests::operation::{Answer, BASE, Do, Then, at};
 
 use super::cases;
-use crate::{expect::Why, lab::Lab, stage::Stage};
+use crate::{
+    check::told,
+    expect::Why,
+    lab::Lab,
+    stage::{Setup, Stage},
+};
 
 cases![
     link_to_equal_rights_is_allowed,
@@ -15,6 +22,8 @@ cases![
     a_symlink_to_the_outside_is_judged_by_its_target,
     a_symlink_within_the_preopen_is_judged_by_its_target,
     a_symlink_in_the_middle_of_a_path_is_judged_by_its_target,
+    a_file_has_no_more_rights_than_another_of_its_names,
+    what_is_linked_to_a_limited_file_is_limited_too,
 ];
 
 const R: u32 = libc::O_RDONLY as u32;
@@ -104,4 +113,79 @@ fn a_symlink_in_the_middle_of_a_path_is_judged_by_its_target(lab: &Lab) -> Resul
     let mut stage = stage(lab)?;
     stage.denied_via(&open("a/dir/f", R), Some("outside/f"), Why::Outside)?;
     stage.denied_via(&open("a/worse/f", R), Some("data/a/hidden/f"), Why::Deny("a/hidden/**"))
+}
+
+/// With `a/hidden/f`, which is denied, under the second name `wide/second`, as a supervisor that
+/// has found both tells the kernel.
+fn linked(lab: &Lab) -> Result<Stage> {
+    let mut setup = Setup::new(lab.directory()?, POLICY, TREE);
+    setup.armed = false;
+    let mut stage = setup.start(lab)?;
+    stage.reset()?;
+    stage.keep();
+    let (hidden, second) = (stage.roots[0].join("a/hidden/f"), stage.roots[0].join("wide/second"));
+    std::fs::hard_link(&hidden, &second)?;
+    let mut table = stage.table()?;
+    let deny_rule = table.rights(0, &[b"a", b"hidden", b"f"]).deny_rule;
+    ensure!(deny_rule != 0, "the case denies nothing");
+    let rights = right::CREATE | right::DELETE;
+    let fd = std::fs::File::open(&hidden)?.into();
+    stage.guest.links(&mut table, vec![LinkedFile { fd, rights, deny_rule }])?;
+    stage.guest.arm(&table)?;
+    // What the actor was denied before there was a policy.
+    stage.records()?;
+    Ok(stage)
+}
+
+fn a_file_has_no_more_rights_than_another_of_its_names(lab: &Lab) -> Result<()> {
+    let mut stage = linked(lab)?;
+    let rule = stage.table()?.rights(0, &[b"a", b"hidden", b"f"]).deny_rule;
+    let second = || at(0, "wide/second");
+    for (operation, wanted) in [
+        (Do::Open(second(), R, Then::Close), right::READ),
+        (Do::Open(second(), libc::O_WRONLY as u32, Then::Close), right::WRITE),
+        (Do::Open(second(), PATH, Then::Reopen(R)), right::READ),
+        (Do::Stat(second(), false), right::STAT),
+        (Do::Times(second()), right::WRITE),
+    ] {
+        ensure!(matches!(stage.outside.ask(&operation)?, Answer::Done(_)), "{operation:?} outside");
+        let answer = stage.inside.ask(&operation)?;
+        let records = stage.records()?;
+        ensure!(
+            matches!(answer, Answer::Failed(_, libc::EACCES))
+                && records.len() == 1
+                && records[0].reason == Reason::Linked
+                && records[0].rule == rule
+                && records[0].wanted == wanted
+                && records[0].rights & !(right::CREATE | right::DELETE) == 0
+                && records[0].names[0].path == b"wide/second",
+            "{operation:?}: {answer:?}, {}",
+            told(&records)
+        );
+        ensure!(matches!(stage.outside.ask(&operation)?, Answer::Done(_)), "{operation:?} again");
+    }
+    // Other files of the directory, and names that do not exist, are as before.
+    stage.allowed(&open("wide/f", R))?;
+    stage.allowed(&open("wide/new", (libc::O_CREAT | libc::O_WRONLY) as u32))?;
+    Ok(())
+}
+
+fn what_is_linked_to_a_limited_file_is_limited_too(lab: &Lab) -> Result<()> {
+    let mut stage = linked(lab)?;
+    let link = Do::Link(at(0, "wide/second"), at(0, "b/third"));
+    ensure!(stage.inside.ask(&link)? == Answer::Failed(0, libc::EACCES));
+    let records = stage.records()?;
+    ensure!(
+        records.len() == 1
+            && records[0].operation == Operation::Link
+            && records[0].reason == Reason::Widens,
+        "{}",
+        told(&records)
+    );
+    // A link that the host makes after the start is the same file.
+    let third = stage.roots[0].join("b/third");
+    std::fs::hard_link(stage.roots[0].join("wide/second"), third)?;
+    ensure!(stage.inside.ask(&open("b/third", R))? == Answer::Failed(0, libc::EACCES));
+    ensure!(stage.records()?.iter().all(|record| record.reason == Reason::Linked));
+    Ok(())
 }
