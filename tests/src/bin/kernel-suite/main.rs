@@ -98,7 +98,7 @@ fn run() -> Result<ExitCode> {
 
 fn arguments() -> Result<Arguments> {
     let mut parsed =
-        Arguments { filters: Vec::new(), list: false, seed: 0, worlds: 40, race: 30_000 };
+        Arguments { filters: Vec::new(), list: false, seed: 0, worlds: 200, race: 1_000_000 };
     let mut seeded = false;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
