@@ -69,6 +69,8 @@ pub enum Then {
     List,
     /// linkat(2) of `/proc/self/fd/N` to this name.
     Link(At),
+    /// linkat(2) of the descriptor itself (`AT_EMPTY_PATH`) to this name.
+    LinkEmpty(At),
     /// open(2) of `/proc/self/fd/N` with these flags.
     Reopen(u32),
     /// fgetxattr(2) of [`ATTRIBUTE`]; the answer is its value.

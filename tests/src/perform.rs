@@ -246,6 +246,13 @@ fn with_file(file: BorrowedFd<'_>, then: &Then) -> Step<Vec<u8>> {
             &to.path[..],
             AtFlags::SYMLINK_FOLLOW,
         )),
+        Then::LinkEmpty(to) => second(rustix::fs::linkat(
+            file,
+            "",
+            handle(to.handle)?,
+            &to.path[..],
+            AtFlags::EMPTY_PATH,
+        )),
         Then::GetXattr => get_attribute(file, ATTRIBUTE),
         Then::GetAcl => get_attribute(file, ACL),
         Then::ListXattr => {

@@ -215,7 +215,9 @@ impl Ground<'_> {
                 Attempt::SetXattr { path: place }
             }
             Then::Reopen(bits) => opening(place, *bits),
-            Then::Link(to) => return Some(self.link(path, self.path(to), 1)),
+            Then::Link(to) | Then::LinkEmpty(to) => {
+                return Some(self.link(path, self.path(to), 1));
+            }
         };
         Some(Judgement { attempt, names: vec![path], address: None, call: 1 })
     }

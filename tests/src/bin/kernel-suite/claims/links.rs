@@ -19,6 +19,8 @@ cases![
     link_that_widens_is_denied,
     link_of_what_lies_outside_is_denied,
     link_through_proc_that_widens_is_denied,
+    link_of_a_descriptor_that_widens_is_denied,
+    chains_of_symlinks_are_judged_by_their_end_and_loops_end_by_themselves,
     a_symlink_to_the_outside_is_judged_by_its_target,
     a_symlink_within_the_preopen_is_judged_by_its_target,
     a_symlink_in_the_middle_of_a_path_is_judged_by_its_target,
@@ -90,6 +92,35 @@ fn link_through_proc_that_widens_is_denied(lab: &Lab) -> Result<()> {
     stage.denied(&link("a/hidden/f", "a/new"), Why::Widens)?;
     let outside = Do::Open(at(BASE, "outside/f"), PATH, Then::Link(at(0, "a/new")));
     stage.denied(&outside, Why::Outside)
+}
+
+fn link_of_a_descriptor_that_widens_is_denied(lab: &Lab) -> Result<()> {
+    let mut stage = stage(lab)?;
+    let link = |to: &str| Do::Open(at(0, "a/f"), R, Then::LinkEmpty(at(0, to)));
+    stage.allowed(&link("b/new"))?;
+    stage.denied(&link("wide/new"), Why::Widens)?;
+    let hidden = Do::Open(at(0, "a/hidden/f"), PATH, Then::LinkEmpty(at(0, "b/new")));
+    stage.denied(&hidden, Why::Widens)
+}
+
+fn chains_of_symlinks_are_judged_by_their_end_and_loops_end_by_themselves(lab: &Lab) -> Result<()> {
+    let tree = &[
+        "data/a/f",
+        "data/a/hidden/f",
+        "data/a/1 -> f",
+        "data/b/2 -> ../a/1",
+        "data/b/3 -> 2",
+        "data/a/4 -> hidden/f",
+        "data/b/5 -> ../a/4",
+        "data/a/loop -> ../b/loop",
+        "data/b/loop -> ../a/loop",
+    ];
+    let mut stage = lab.stage(POLICY, tree)?;
+    stage.allowed_via(&open("b/3", R), Some("data/a/f"))?;
+    stage.denied_via(&open("b/5", R), Some("data/a/hidden/f"), Why::Deny("a/hidden/**"))?;
+    ensure!(stage.inside.ask(&open("a/loop", R))? == Answer::Failed(0, libc::ELOOP));
+    ensure!(stage.records()?.is_empty(), "nothing was judged");
+    Ok(())
 }
 
 fn a_symlink_to_the_outside_is_judged_by_its_target(lab: &Lab) -> Result<()> {

@@ -24,6 +24,9 @@ cases![
     a_path_too_deep_to_walk_is_denied,
     preopens_are_told_apart,
     the_innermost_of_nested_preopens_decides,
+    one_directory_under_two_guest_paths_follows_the_first,
+    upper_and_lower_case_are_different_names,
+    slashes_and_dots_in_a_path_change_nothing,
 ];
 
 const R: u32 = libc::O_RDONLY as u32;
@@ -265,4 +268,47 @@ fn the_innermost_of_nested_preopens_decides(lab: &Lab) -> Result<()> {
     }
     stage.denied(&open(0, "in/g", R), Why::NotGranted)?;
     stage.denied(&Do::Mkdir(at(0, "in/new")), Why::NotGranted)
+}
+
+fn one_directory_under_two_guest_paths_follows_the_first(lab: &Lab) -> Result<()> {
+    let policy = "[[preopen]]\nguest = \"/one\"\nhost = \"data\"\nread = [\"f\"]\n\
+                  [[preopen]]\nguest = \"/two\"\nhost = \"data\"\nwrite = [\"f\"]\n";
+    let mut stage = lab.stage(policy, &["data/f"])?;
+    stage.reset()?;
+    let open = |handle, flags| Do::Open(at(handle, "f"), flags, Then::Close);
+    for handle in [0, 1] {
+        let (read, write) = (open(handle, R), open(handle, libc::O_WRONLY as u32));
+        let answer = stage.inside.ask(&read)?;
+        ensure!(answer == Answer::Done(Vec::new()), "handle {handle}: {answer:?}");
+        ensure!(stage.outside.ask(&write)? == Answer::Done(Vec::new()));
+        ensure!(stage.inside.ask(&write)? == Answer::Failed(0, libc::EACCES), "handle {handle}");
+        ensure!(stage.outside.ask(&write)? == Answer::Done(Vec::new()));
+        let records = stage.records()?;
+        ensure!(records.len() == 1 && records[0].names[0].preopen == Some(0), "{records:?}");
+    }
+    Ok(())
+}
+
+fn upper_and_lower_case_are_different_names(lab: &Lab) -> Result<()> {
+    let tree = &["data/Key", "data/key", "data/KEY"];
+    let mut stage = lab.stage(&preopen("read = [\"*\"]\ndeny = [\"key\"]"), tree)?;
+    stage.allowed(&open("Key"))?;
+    stage.allowed(&open("KEY"))?;
+    stage.denied(&open("key"), Why::Deny("key"))
+}
+
+fn slashes_and_dots_in_a_path_change_nothing(lab: &Lab) -> Result<()> {
+    let rules = "read = [\"in\", \"in/**\"]\ndeny = [\"in/key\"]";
+    let mut stage = lab.stage(&preopen(rules), &["data/in/sub/f", "data/in/key"])?;
+    for path in ["in//sub///f", "./in/./sub/./f", "in/sub/../sub/f", "in/../in/sub/f"] {
+        stage.allowed(&open(path))?;
+    }
+    for path in ["in//key", "./in/./key", "in/sub/../key", "in/sub//..///key"] {
+        stage.denied(&open(path), Why::Deny("in/key"))?;
+    }
+    for path in ["in/", "in/.", "in//", "in/sub/.."] {
+        let directory = (libc::O_RDONLY | libc::O_DIRECTORY) as u32;
+        stage.allowed(&Do::Open(at(0, path), directory, Then::List))?;
+    }
+    Ok(())
 }

@@ -1,11 +1,15 @@
 //! rename(2) and renameat2(2): two names, two objects, and what lies below a directory.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use wasi_guard_abi::operation::Operation;
-use wasi_guard_tests::operation::{BASE, Do, at};
+use wasi_guard_tests::operation::{BASE, Do, Then, at};
 
 use super::cases;
-use crate::{expect::Why, lab::Lab, stage::Stage};
+use crate::{
+    expect::Why,
+    lab::Lab,
+    stage::{Setup, Stage},
+};
 
 cases![
     rename_between_equal_names_is_allowed,
@@ -27,6 +31,7 @@ cases![
     no_replace_is_judged_like_any_rename,
     rename_between_preopens_is_judged_by_rights,
     a_rename_that_leaves_a_device_behind_is_denied,
+    a_file_that_is_written_beside_and_renamed_over_another_works,
 ];
 
 const POLICY: &str = r#"
@@ -187,4 +192,23 @@ fn rename_between_preopens_is_judged_by_rights(lab: &Lab) -> Result<()> {
 fn a_rename_that_leaves_a_device_behind_is_denied(lab: &Lab) -> Result<()> {
     let mut stage = stage(lab)?;
     stage.never(&rename("a/f", "b/new", libc::RENAME_WHITEOUT), Operation::Rename)
+}
+
+/// How editors and databases replace a file: the new one has the old one's rights at once.
+fn a_file_that_is_written_beside_and_renamed_over_another_works(lab: &Lab) -> Result<()> {
+    let policy = "[[preopen]]\nguest = \"/data\"\nhost = \"data\"\nread = [\"state\", \"state.tmp\"]\n\
+                  write = [\"state\", \"state.tmp\"]\ncreate = [\"state\", \"state.tmp\"]\n\
+                  delete = [\"state\", \"state.tmp\"]\n";
+    let mut setup = Setup::new(lab.directory()?, policy, &[]);
+    setup.fresh = false;
+    let mut stage = setup.start(lab)?;
+    let create = (libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL) as u32;
+    for round in 0..3u8 {
+        let write = Then::Write(vec![b'0' + round]);
+        stage.allowed(&Do::Open(at(0, "state.tmp"), create, write))?;
+        stage.allowed(&Do::Rename(at(0, "state.tmp"), at(0, "state"), 0))?;
+        let read = Do::Open(at(0, "state"), libc::O_RDONLY as u32, Then::Read);
+        ensure!(stage.allowed(&read)? == [b'0' + round], "round {round}");
+    }
+    Ok(())
 }
