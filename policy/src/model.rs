@@ -61,6 +61,26 @@ impl Policy {
         })
     }
 
+    /// The policy as it would be without one of its rules, to find out what that rule changes. The
+    /// numbers of the others stay.
+    #[must_use]
+    pub fn without(&self, number: RuleNumber) -> Self {
+        let mut policy = self.clone();
+        for preopen in &mut policy.preopens {
+            for list in [
+                &mut preopen.read,
+                &mut preopen.write,
+                &mut preopen.create,
+                &mut preopen.delete,
+                &mut preopen.deny,
+            ] {
+                list.retain(|rule| rule.number != number);
+            }
+        }
+        policy.network.retain(|rule| rule.number != number);
+        policy
+    }
+
     /// The host names that network rules mention and that somebody has to resolve before
     /// [`crate::compile::compile`], each once.
     pub fn host_names(&self) -> Vec<&str> {

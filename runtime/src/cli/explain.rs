@@ -7,22 +7,37 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use wasi_guard_abi::operation::Operation;
+use wasi_guard_policy::Rule;
 use wasi_guard_policy::explain::{ExplainError, Question, explain};
-use wasi_guard_policy::{Addresses, Policy, Rule};
 
-use super::policy::addresses;
-use super::report::{self, printable};
+use super::policy::known_addresses;
+use super::report::printable;
 use super::{PolicyFile, Result, exit, output};
 use crate::supervisor::Error;
 
-const ABOUT: &str = "\
+/// The operations come from the kernel side's list.
+fn about() -> String {
+    let words = |never: bool| {
+        let chosen = Operation::EVERY.iter().filter(|it| it.is_never_granted() == never);
+        chosen.map(|operation| operation.name()).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "\
 Tell what a policy says about one operation, and which line decides.
 
-OP is read, write, or an operation as audit records name it: open, truncate, create, mkdir, rmdir, \
-unlink, rename, link, symlink, stat, setattr, readlink, getxattr, setxattr, socket_create, connect, \
-bind, listen, send, or one that no policy can grant, as exec or ptrace. OBJECT is a path of the guest, or for network operations an address and port; rename and link \
-take a second path, the new name. Nothing on the host is looked at: symbolic links are not followed, \
-and a rename is taken to be a file's, to a name that is free.";
+OP is an operation as audit records name it: {}. Also read and write (open with that access), \
+rename_dir (of a directory), replace (rename to the name of an existing file) and exchange (of two \
+names). OBJECT is a path of the guest, or for network operations an address and port; renames and \
+link take a second path, the new name. Nothing on the host is looked at: symbolic links are not \
+followed.
+
+No policy can grant, and no object is given to: {}.
+
+Also tells what would hold without the line that decides.",
+        words(false),
+        words(true)
+    )
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,7 +53,7 @@ Exit status:
 
 /// `wasi-guard explain`.
 #[derive(Debug, clap::Args)]
-#[command(about = "Tell what a policy says about one operation, and which line decides", long_about = ABOUT, after_long_help = EXAMPLES)]
+#[command(about = "Tell what a policy says about one operation, and which line decides", long_about = about(), after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Policy file
     policy: PathBuf,
@@ -51,7 +66,7 @@ pub(super) struct Args {
     #[arg(value_name = "OBJECT")]
     object: Option<OsString>,
 
-    /// The new name, for rename and link
+    /// The new name, for renames and link
     #[arg(value_name = "NEW")]
     second: Option<OsString>,
 }
@@ -59,8 +74,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let file = PolicyFile::read(&args.policy)?;
     let (policy, _) = file.load_or_refuse()?;
-    let question = question(args)?;
-    let addresses = known_addresses(&policy, &question);
+    let question = question(args);
+    let addresses = known_addresses(&policy, std::slice::from_ref(&question));
     let answer = explain(&policy, &addresses, &question).map_err(refused)?;
     let mut text = format!("{answer}\n");
     if let Some(rule) = &answer.rule {
@@ -70,61 +85,20 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if answer.verdict.allowed { exit::ok() } else { exit::no() })
 }
 
-fn question(args: &Args) -> Result<Question> {
-    let operation = args.operation.clone();
-    let has_object = !Operation::from_name(&operation).is_some_and(Operation::is_never_granted);
-    let object = match (&args.object, has_object) {
-        (Some(_), false) => {
-            return Err(Error::new(format!("ask about {operation} of an object"))
-                .hint(format!("leave the object out: {operation} is never granted")));
-        }
-        (None, true) => {
-            return Err(Error::new(format!("ask about {operation} of nothing"))
-                .hint("name a path of the guest, or an address and port"));
-        }
-        (None, false) => Vec::new(),
-        (Some(object), true) => object.clone().into_vec(),
-    };
-    let takes_two = matches!(operation.as_str(), "rename" | "link");
-    if args.second.is_some() && !takes_two {
-        return Err(Error::new(format!("ask about {operation} of two objects"))
-            .hint("only rename and link have two"));
-    }
-    let object = with_protocol(&operation, object);
-    let second = args.second.clone().map(OsString::into_vec);
-    Ok(Question { operation, object, second })
-}
-
-/// `10.0.0.1:80` means TCP; sending to an address is what UDP does.
-fn with_protocol(operation: &str, object: Vec<u8>) -> Vec<u8> {
-    let protocol = match operation {
-        "connect" | "bind" | "listen" => "tcp://",
-        "send" => "udp://",
-        _ => return object,
-    };
-    if object.windows(3).any(|window| window == b"://") {
-        return object;
-    }
-    [protocol.as_bytes(), &object].concat()
-}
-
-/// Host names are looked up only where the answer can rest on them.
-fn known_addresses(policy: &Policy, question: &Question) -> Addresses {
-    let network = [Operation::Connect, Operation::Bind, Operation::Listen, Operation::Send];
-    if !network.iter().any(|operation| operation.name() == question.operation) {
-        return Addresses::new();
-    }
-    let (addresses, problems) = addresses(policy);
-    for problem in problems {
-        report::warning(&problem);
-    }
-    addresses
+fn question(args: &Args) -> Question {
+    let objects = args.object.iter().chain(&args.second);
+    Question::new(args.operation.clone(), objects.map(|object| object.clone().into_vec()))
 }
 
 fn refused(error: ExplainError) -> Error {
     let hint = match &error {
         ExplainError::Operation { .. } => "`wasi-guard explain --help` tells what each takes",
-        ExplainError::Second { .. } => "write both, as in: rename /data/a /data/b",
+        ExplainError::Missing { .. } => {
+            "name a path of the guest, or an address and port; rename and link take two paths"
+        }
+        ExplainError::TooMany { .. } => {
+            "rename and link take two objects; what no policy can grant takes none"
+        }
         ExplainError::Path { .. } => "write the guest's path from its root, without `..`",
         ExplainError::Address { .. } | ExplainError::NotSingle { .. } => {
             "write one address and port, as in 10.0.0.1:443 or udp://[::1]:53"
@@ -153,20 +127,4 @@ fn source_line(file: &PolicyFile, rule: &Rule) -> String {
         file.source.name
     );
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_protocol_is_the_usual_one() {
-        let with = |operation, object: &str| {
-            String::from_utf8(with_protocol(operation, object.into())).unwrap()
-        };
-        assert_eq!(with("connect", "1.2.3.4:5"), "tcp://1.2.3.4:5");
-        assert_eq!(with("send", "1.2.3.4:5"), "udp://1.2.3.4:5");
-        assert_eq!(with("bind", "udp://1.2.3.4:5"), "udp://1.2.3.4:5");
-        assert_eq!(with("read", "/x"), "/x");
-    }
 }

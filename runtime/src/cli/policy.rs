@@ -5,9 +5,11 @@ use std::io::Read as _;
 use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
 
+use wasi_guard_abi::operation::Operation;
+use wasi_guard_policy::explain::Question;
 use wasi_guard_policy::{Addresses, Diagnostic, MAX_SOURCE_BYTES, Policy, Source};
 
-use super::Result;
+use super::{Result, report};
 use crate::supervisor::Error;
 
 /// A policy's text.
@@ -88,4 +90,19 @@ pub(super) fn addresses(policy: &Policy) -> (Addresses, Vec<String>) {
         addresses.insert(name.to_owned(), found);
     }
     (addresses, problems)
+}
+
+/// As [`addresses`], if an answer to one of the questions can rest on them; what is to be said
+/// about names without an address is said.
+pub(super) fn known_addresses(policy: &Policy, questions: &[Question]) -> Addresses {
+    let network = [Operation::Connect, Operation::Bind, Operation::Listen, Operation::Send];
+    let about_network = |question: &Question| {
+        question.kernel_operation().is_some_and(|operation| network.contains(&operation))
+    };
+    if !questions.iter().any(about_network) {
+        return Addresses::new();
+    }
+    let (addresses, problems) = addresses(policy);
+    problems.iter().for_each(|problem| report::warning(problem));
+    addresses
 }

@@ -5,6 +5,10 @@ wasi-guard explain good.toml write /data/in.csv
 wasi-guard explain good.toml open /etc/passwd
 wasi-guard explain good.toml rename /data/out/tmp-1 /data/out/1
 wasi-guard explain good.toml rename /data/in.csv /data/out/1
+wasi-guard explain good.toml replace /data/out/tmp-1 /data/out/1
+wasi-guard explain good.toml exchange /data/out/tmp-1 /data/out/tmp-2
+wasi-guard explain good.toml rename_dir /data/out/tmp-1 /data/out/tmp-2
+wasi-guard explain good.toml read /data/secret/x.pem
 wasi-guard explain good.toml rename /data/out/tmp-1
 wasi-guard explain good.toml read /data/a /data/b
 wasi-guard explain good.toml read /data/../etc

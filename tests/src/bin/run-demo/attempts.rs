@@ -48,11 +48,7 @@ pub(crate) const PORTS: [u16; 2] = [7878, 7879];
 impl Attempt {
     /// The attempt as a question to the policy.
     pub(crate) fn question(&self) -> Question {
-        Question {
-            operation: self.operation.into(),
-            object: self.object.into(),
-            second: self.second.map(Into::into),
-        }
+        Question::new(self.operation, std::iter::once(self.object).chain(self.second))
     }
 }
 
