@@ -5,6 +5,7 @@
 //! * [`mod@compile`] turns a policy into the table that the kernel side reads.
 //! * [`mod@evaluate`] says what a policy means, in plain Rust: the oracle of the tests.
 //! * [`mod@explain`] says it to people.
+//! * [`mod@assertions`] holds a policy against what somebody expects of it.
 //! * [`mod@reference`] writes the reference of the language from the schema.
 //!
 //! There is no unsafe code here and no system call: host names come in as [`Addresses`], roots as
@@ -12,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod assertions;
 pub mod compile;
 pub mod diagnostic;
 pub mod evaluate;
@@ -27,6 +29,7 @@ pub mod reference;
 pub mod schema;
 mod source;
 
+pub use assertions::Assertions;
 pub use compile::{CompileError, Stats, Table, compile};
 pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use evaluate::{Attempt, Decision, Verdict, evaluate};

@@ -1,7 +1,7 @@
 //! Writes `docs/policy-reference.md`: the prose here, every key from [`crate::schema`].
 
 use crate::pattern::{MAX_ALTERNATIVES, MAX_PATTERN_BYTES, MAX_PATTERN_NAMES};
-use crate::schema::{TABLES, Table};
+use crate::schema::{ASSERTION_TABLES, TABLES, Table};
 
 /// The reference of the policy language, in Markdown.
 pub fn reference_markdown() -> String {
@@ -18,6 +18,10 @@ pub fn reference_markdown() -> String {
     out.push_str(RIGHTS);
     out.push_str(NETWORK);
     out.push_str(DIAGNOSTICS);
+    out.push_str(ASSERTIONS);
+    for table in ASSERTION_TABLES {
+        write_assertions(&mut out, table);
+    }
     out
 }
 
@@ -38,6 +42,26 @@ fn write_table(out: &mut String, table: &Table) {
             key.name,
             capital(&key.kind.to_string()),
             paragraph(key.doc)
+        ));
+    }
+}
+
+/// A table that is a few keys under one heading.
+fn write_assertions(out: &mut String, table: &Table) {
+    if !table.header.is_empty() {
+        out.push_str(&format!("\n### `{}`\n\n{}\n", table.header, paragraph(table.doc)));
+    }
+    out.push('\n');
+    for key in table.keys {
+        let doc = paragraph(key.doc).replace('\n', "\n  ");
+        out.push_str(&format!(
+            "* `{}` ({}{}): {doc}\n",
+            key.name,
+            key.kind,
+            match key.default {
+                None => ", required",
+                Some(_) => "",
+            }
         ));
     }
 }
@@ -205,6 +229,29 @@ rule that stands there twice, a deny rule that an earlier one covers. A rule tha
 by several deny rules together is not found.
 ";
 
+const ASSERTIONS: &str = "
+## Tests of a policy
+
+What a policy has to answer can be kept in a TOML file beside it, and held against it at each change
+with `wasi-guard policy test FILE`: it prints one line for each assertion that does not hold, with
+its place and the rule that decided, then `N passed, N failed`, and exits with 0 only if all hold.
+
+```toml
+policy = \"app.toml\"
+
+[expect]
+allow = [
+    [\"read\", \"/data/in.csv\"],
+    [\"rename\", \"/data/out/tmp-1\", \"/data/out/1\"],
+    [\"connect\", \"tcp://127.0.0.1:5432\"],
+]
+deny = [
+    [\"read\", \"/data/keys/server.pem\"],
+    [\"rename_dir\", \"/data/out\", \"/data/in\"],
+]
+```
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,12 +264,21 @@ mod tests {
         }
     }
 
+    /// The example of a policy, and that of assertions about it.
     #[test]
-    fn the_example_is_a_policy() {
+    fn the_examples_agree() {
         let text = reference_markdown();
-        let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
-        let source = crate::Source::new("example", example.unwrap());
-        let (_, warnings) = crate::load(&source).unwrap();
+        let example = |at| {
+            let example = text.split("```toml\n").nth(at).and_then(|rest| rest.split("```").next());
+            crate::Source::new("example", example.unwrap())
+        };
+        let (policy, warnings) = crate::load(&example(1)).unwrap();
         assert_eq!(warnings, []);
+        let source = example(2);
+        let assertions = crate::Assertions::load(&source).unwrap();
+        let answers = assertions.answers(&source, &policy, &crate::Addresses::new()).unwrap();
+        for (assertion, answer) in assertions.list.iter().zip(answers) {
+            assert_eq!(assertion.allowed, answer.verdict.allowed, "{assertion}");
+        }
     }
 }

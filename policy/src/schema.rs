@@ -1,4 +1,5 @@
-//! Every key of a policy, declared once with its documentation.
+//! Every key of a policy, and of a file of assertions about one, declared once with its
+//! documentation.
 //!
 //! The parser (`crate::parse`) matches on the enums made here, so a key that it forgets
 //! does not compile; the reference ([`crate::reference`]) prints the comments made here, so a key
@@ -17,6 +18,8 @@ pub enum Kind {
     Text,
     /// A list of strings.
     TextList,
+    /// A list of lists of strings.
+    TextLists,
     /// A table.
     Table,
     /// A list of tables.
@@ -30,6 +33,7 @@ impl fmt::Display for Kind {
             Self::Number => "number",
             Self::Text => "string",
             Self::TextList => "list of strings",
+            Self::TextLists => "list of lists of strings",
             Self::Table => "table",
             Self::TableList => "list of tables",
         })
@@ -64,6 +68,10 @@ pub struct Table {
 pub(crate) trait Keys: Copy + 'static {
     const TABLE: Table;
     const EVERY: &'static [Self];
+    /// Every table of the file in which this one may stand.
+    const FILE: &'static [Table];
+    /// What messages call that file.
+    const FILE_NAME: &'static str;
 
     /// The key with this name.
     fn from_name(name: &str) -> Option<(Self, &'static Key)> {
@@ -73,7 +81,7 @@ pub(crate) trait Keys: Copy + 'static {
 }
 
 macro_rules! tables {
-    ($(
+    ($(#[doc = $file_doc:literal])+ $file:ident = $file_name:literal; $(
         $(#[doc = $table_doc:literal])+
         $table:ident = $header:literal {
             $( $(#[doc = $doc:literal])+ $key:ident = $name:literal: $kind:ident, $default:expr; )+
@@ -96,15 +104,20 @@ macro_rules! tables {
                     } ),+],
                 };
                 const EVERY: &'static [Self] = &[$( Self::$key ),+];
+                const FILE: &'static [Table] = $file;
+                const FILE_NAME: &'static str = $file_name;
             }
         )+
 
-        /// Every table, in the order of the reference.
-        pub const TABLES: &[Table] = &[$( $table::TABLE ),+];
+        $(#[doc = $file_doc])+
+        pub const $file: &[Table] = &[$( $table::TABLE ),+];
     };
 }
 
 tables! {
+    /// Every table of a policy, in the order of the reference.
+    TABLES = "the policy";
+
     /// Keys that stand above every table.
     RootKey = "" {
         /// Version of the policy language. There is one: `1`.
@@ -188,13 +201,36 @@ tables! {
     }
 }
 
+tables! {
+    /// Every table of a file of assertions, in the order of the reference.
+    ASSERTION_TABLES = "the assertions";
+
+    /// Keys that stand above the table.
+    AssertionsKey = "" {
+        /// The policy that is asked. A relative path starts at the directory of this file.
+        Policy = "policy": Text, None;
+        /// What it has to answer; see [`[expect]`](#expect).
+        Expect = "expect": Table, None;
+    }
+
+    /// What the policy has to answer. An assertion is a list of strings, the words of
+    /// `wasi-guard explain` after the policy: an operation and what it is about, for renames and
+    /// links two names. There must be at least one.
+    ExpectKey = "[expect]" {
+        /// Attempts that the policy has to allow.
+        Allow = "allow": TextLists, Some("nothing");
+        /// Attempts that the policy has to deny.
+        Deny = "deny": TextLists, Some("nothing");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn key_names_are_unique_in_their_table_and_documented() {
-        for table in TABLES {
+        for table in TABLES.iter().chain(ASSERTION_TABLES) {
             for (at, key) in table.keys.iter().enumerate() {
                 assert!(table.keys[..at].iter().all(|other| other.name != key.name), "{key:?}");
                 assert!(key.doc.trim().ends_with('.') || key.doc.trim().ends_with(')'), "{key:?}");

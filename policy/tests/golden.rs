@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wasi_guard_policy::{Source, load, render_all};
+use wasi_guard_policy::{Addresses, Assertions, Source, load, render_all};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -66,7 +66,8 @@ fn the_sample_policies_are_accepted_without_warnings() {
     let mut count = 0;
     for entry in std::fs::read_dir(samples).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".toml") && !name.ends_with(".test.toml") {
             let source = Source::new(path.display().to_string(), std::fs::read(&path).unwrap());
             match load(&source) {
                 Ok((_, warnings)) => assert_eq!(warnings, [], "{}", path.display()),
@@ -76,4 +77,28 @@ fn the_sample_policies_are_accepted_without_warnings() {
         }
     }
     assert!(count >= 3);
+}
+
+/// Each `NAME.test.toml` among the samples is about the sample `NAME.toml`, which answers as it
+/// says.
+#[test]
+fn the_sample_policies_answer_as_their_assertions_say() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+    let mut count = 0;
+    for entry in std::fs::read_dir(&samples).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let Some(policy) = name.strip_suffix(".test.toml") else { continue };
+        let source = Source::new(name.clone(), std::fs::read(&path).unwrap());
+        let assertions = Assertions::load(&source).unwrap();
+        assert_eq!(assertions.policy, Path::new(&format!("{policy}.toml")));
+        let text = std::fs::read(samples.join(&assertions.policy)).unwrap();
+        let policy = load(&Source::new("policy", text)).unwrap().0;
+        let answers = assertions.answers(&source, &policy, &Addresses::new()).unwrap();
+        for (assertion, answer) in assertions.list.iter().zip(answers) {
+            assert_eq!(answer.verdict.allowed, assertion.allowed, "{name}: {assertion}: {answer}");
+            count += 1;
+        }
+    }
+    assert!(count >= 10);
 }

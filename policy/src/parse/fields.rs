@@ -4,18 +4,18 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Findings, nearest};
-use crate::schema::{Key, Keys, Kind, TABLES};
+use crate::schema::{Key, Keys, Kind};
 use crate::source::Span;
 
 /// A key of a table that the schema knows, with a value of the right kind.
-pub(super) struct Field<'t, 'i, K> {
-    pub(super) key: K,
-    pub(super) value: &'t Spanned<DeValue<'i>>,
+pub(crate) struct Field<'t, 'i, K> {
+    pub(crate) key: K,
+    pub(crate) value: &'t Spanned<DeValue<'i>>,
 }
 
 /// What a table holds, in the order of the text. Unknown keys and values of a wrong kind are
 /// reported and left out; missing keys are reported at `place`.
-pub(super) fn fields<'t, 'i, K: Keys>(
+pub(crate) fn fields<'t, 'i, K: Keys>(
     table: &'t DeTable<'i>,
     place: Span,
     findings: &mut Findings<'_>,
@@ -40,7 +40,7 @@ pub(super) fn fields<'t, 'i, K: Keys>(
     for key in K::TABLE.keys.iter().filter(|key| key.default.is_none()) {
         if !table.contains_key(key.name) {
             let of = match K::TABLE.header {
-                "" => "the policy".into(),
+                "" => K::FILE_NAME.into(),
                 header => format!("`{header}`"),
             };
             findings.error(place.clone(), format!("no `{}` in {of}", key.name), missing_hint(key));
@@ -62,7 +62,7 @@ fn unknown_hint<K: Keys>(text: &str) -> Option<String> {
     if let Some(near) = nearest(text, K::TABLE.keys.iter().map(|key| key.name)) {
         return Some(format!("did you mean `{near}`?"));
     }
-    let elsewhere = TABLES.iter().find(|table| table.keys.iter().any(|key| key.name == text));
+    let elsewhere = K::FILE.iter().find(|table| table.keys.iter().any(|key| key.name == text));
     if let Some(table) = elsewhere {
         return Some(match table.header {
             "" => format!("`{text}` stands above every table"),
@@ -79,13 +79,13 @@ fn is_kind(value: &DeValue<'_>, kind: Kind) -> bool {
         Kind::Number => value.is_integer() || value.is_float(),
         Kind::Text => value.is_str(),
         // Entries of a list are looked at one by one, so that each wrong one is reported.
-        Kind::TextList => value.is_array(),
+        Kind::TextList | Kind::TextLists => value.is_array(),
         Kind::Table => value.is_table(),
         Kind::TableList => value.is_array(),
     }
 }
 
-fn kind_of(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn kind_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
@@ -119,15 +119,15 @@ fn kind_hint(name: &str, value: &DeValue<'_>, kind: Kind) -> Option<String> {
 
 /// A string with its place, and where inside the source its own bytes start if they stand there
 /// as they are (no escapes).
-pub(super) struct Text<'t> {
-    pub(super) text: &'t str,
-    pub(super) span: Span,
+pub(crate) struct Text<'t> {
+    pub(crate) text: &'t str,
+    pub(crate) span: Span,
     inside: Option<usize>,
 }
 
 impl Text<'_> {
     /// The place of some bytes of the text; of all of it if escapes make them hard to find.
-    pub(super) fn part(&self, part: Span) -> Span {
+    pub(crate) fn part(&self, part: Span) -> Span {
         match self.inside {
             Some(start) => start + part.start..start + part.end.min(self.text.len()),
             None => self.span.clone(),
@@ -136,7 +136,7 @@ impl Text<'_> {
 }
 
 /// The string in `value`, if it is one.
-pub(super) fn text<'t>(value: &'t Spanned<DeValue<'_>>, source: &str) -> Option<Text<'t>> {
+pub(crate) fn text<'t>(value: &'t Spanned<DeValue<'_>>, source: &str) -> Option<Text<'t>> {
     let text = value.get_ref().as_str()?;
     let span = value.span();
     let raw = source.get(span.clone()).unwrap_or_default();
@@ -148,7 +148,7 @@ pub(super) fn text<'t>(value: &'t Spanned<DeValue<'_>>, source: &str) -> Option<
 }
 
 /// The strings of a list; every other entry is reported.
-pub(super) fn texts<'t>(
+pub(crate) fn texts<'t>(
     value: &'t Spanned<DeValue<'_>>,
     source: &str,
     findings: &mut Findings<'_>,
@@ -168,13 +168,13 @@ pub(super) fn texts<'t>(
 }
 
 /// The number in `value`, if it is whole and not negative.
-pub(super) fn unsigned(value: &Spanned<DeValue<'_>>) -> Option<u64> {
+pub(crate) fn unsigned(value: &Spanned<DeValue<'_>>) -> Option<u64> {
     let integer = value.get_ref().as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
 /// The number in `value`, whole or not.
-pub(super) fn number(value: &Spanned<DeValue<'_>>) -> Option<f64> {
+pub(crate) fn number(value: &Spanned<DeValue<'_>>) -> Option<f64> {
     match value.get_ref() {
         DeValue::Float(float) => float.as_str().parse().ok(),
         DeValue::Integer(integer) => {

@@ -4,10 +4,11 @@
 //! what is wrong between rules; [`draft`] numbers the rules and becomes the policy.
 
 mod draft;
-mod fields;
+pub(crate) mod fields;
 mod read;
 mod validate;
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::diagnostic::{Diagnostic, Findings, Severity};
@@ -22,27 +23,40 @@ use crate::source::{LineIndex, MAX_SOURCE_BYTES, Source, Span};
 pub fn load(source: &Source) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
     let lines = LineIndex::new(source);
     let mut findings = Findings::new(&lines);
-    let Some(text) = text(source, &mut findings) else {
+    let draft = document(source, &lines, &mut findings, |root, text, whole, findings| {
+        let draft = read::read(root, text, findings);
+        if whole {
+            validate::validate(&draft, &lines, findings);
+        }
+        draft
+    });
+    let Some(draft) = draft.filter(|_| !findings.has_errors()) else {
         return Err(findings.finish());
     };
-
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let syntax = syntax_errors(&errors, &lines, &mut findings);
-    let draft = read::read(&root, text, &mut findings);
-    if errors.is_empty() {
-        validate::validate(&draft, &lines, &mut findings);
-    } else {
-        findings
-            .retain(|finding| syntax.spans.contains(&finding.span) || !syntax.explains(finding));
-    }
-
-    if findings.has_errors() {
-        return Err(findings.finish());
-    }
     let policy = draft.into_policy(&lines);
     let warnings = findings.finish();
     debug_assert!(warnings.iter().all(|finding| finding.severity == Severity::Warning));
     Ok((policy, warnings))
+}
+
+/// Hands the root table of a TOML file to `read`, with the text, and whether that is the whole
+/// text: after a syntax error it is what could be understood. Findings that come from that are
+/// dropped. `None` if there is no text.
+pub(crate) fn document<T>(
+    source: &Source,
+    lines: &LineIndex<'_>,
+    findings: &mut Findings<'_>,
+    read: impl FnOnce(&Spanned<DeTable<'_>>, &str, bool, &mut Findings<'_>) -> T,
+) -> Option<T> {
+    let text = text(source, findings)?;
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let syntax = syntax_errors(&errors, lines, findings);
+    let result = read(&root, text, errors.is_empty(), findings);
+    if !errors.is_empty() {
+        findings
+            .retain(|finding| syntax.spans.contains(&finding.span) || !syntax.explains(finding));
+    }
+    Some(result)
 }
 
 /// The source as text, if it is one of acceptable length.
@@ -50,8 +64,8 @@ fn text<'s>(source: &'s Source, findings: &mut Findings<'_>) -> Option<&'s str> 
     if source.bytes.len() > MAX_SOURCE_BYTES {
         findings.error(
             0..0,
-            format!("policy of {} bytes", source.bytes.len()),
-            Some(format!("a policy may have {MAX_SOURCE_BYTES} bytes; use fewer, wider patterns")),
+            format!("file of {} bytes", source.bytes.len()),
+            Some(format!("it may have {MAX_SOURCE_BYTES} bytes; use fewer, wider patterns")),
         );
         return None;
     }
@@ -63,7 +77,7 @@ fn text<'s>(source: &'s Source, findings: &mut Findings<'_>) -> Option<&'s str> 
             findings.error(
                 at..at + length,
                 format!("not UTF-8: the byte at offset {at} is {:#04x}", source.bytes[at]),
-                Some("save the policy as UTF-8".into()),
+                Some("save the file as UTF-8".into()),
             );
             None
         }

@@ -13,6 +13,7 @@ mod explain;
 mod man;
 mod output;
 mod policy;
+mod policy_tools;
 pub mod report;
 mod run;
 mod run_args;
@@ -76,6 +77,7 @@ enum Command {
     Compile(compile::Args),
     Check(check::Args),
     Explain(explain::Args),
+    Policy(policy_tools::Args),
     Doctor(doctor::Args),
     Unload(unload::Args),
     Completions(completions::Args),
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => finish(compile::run(&args), args.verbose),
         Command::Check(args) => finish(check::run(&args), false),
         Command::Explain(args) => finish(explain::run(&args), false),
+        Command::Policy(args) => finish(policy_tools::run(&args), false),
         Command::Doctor(args) => finish(doctor::run(&args), false),
         Command::Unload(args) => finish(unload::run(&args), args.verbose),
         Command::Completions(args) => finish(completions::run(&args), false),

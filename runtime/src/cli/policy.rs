@@ -29,22 +29,12 @@ impl PolicyFile {
     /// # Errors
     /// If it cannot be read or is larger than [`MAX_SOURCE_BYTES`].
     pub fn read(path: &Path) -> Result<Self> {
-        let step = || format!("read the policy {}", path.display());
-        let mut bytes = Vec::new();
-        let limit = MAX_SOURCE_BYTES as u64 + 1;
-        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(
-            |error| Error::step(step(), error).hint("give the path of a policy, a TOML file"),
-        )?;
-        if bytes.len() > MAX_SOURCE_BYTES {
-            let mut error = Error::new(step()).hint("use fewer, wider patterns");
-            error.causes.push(format!("it is larger than {} MiB", MAX_SOURCE_BYTES >> 20));
-            return Err(error);
-        }
-        let digest = blake3::hash(&bytes);
+        let source = read_source(path, "policy")?;
+        let digest = blake3::hash(&source.bytes);
         // `app.toml` has the parent ``, which is the current directory.
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = parent.unwrap_or(Path::new(".")).to_owned();
-        Ok(Self { source: Source::new(path.display().to_string(), bytes), directory, digest })
+        Ok(Self { source, directory, digest })
     }
 
     /// Reads the text into a policy, with its warnings.
@@ -70,6 +60,22 @@ impl PolicyFile {
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.directory.join(path)
     }
+}
+
+/// Reads a TOML file; `what` is what it is, for messages.
+pub(super) fn read_source(path: &Path, what: &str) -> Result<Source> {
+    let step = || format!("read the {what} {}", path.display());
+    let mut bytes = Vec::new();
+    let limit = MAX_SOURCE_BYTES as u64 + 1;
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(
+        |error| Error::step(step(), error).hint(format!("give the path of a {what}, a TOML file")),
+    )?;
+    if bytes.len() > MAX_SOURCE_BYTES {
+        let mut error = Error::new(step()).hint("use fewer, wider patterns");
+        error.causes.push(format!("it is larger than {} MiB", MAX_SOURCE_BYTES >> 20));
+        return Err(error);
+    }
+    Ok(Source::new(path.display().to_string(), bytes))
 }
 
 /// The addresses of the host names in a policy's network rules, and what is to be said about those

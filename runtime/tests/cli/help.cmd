@@ -6,6 +6,8 @@ wasi-guard run -h
 wasi-guard compile --help
 wasi-guard check --help
 wasi-guard explain --help
+wasi-guard policy --help
+wasi-guard policy test --help
 wasi-guard doctor --help
 wasi-guard unload --help
 wasi-guard completions --help

@@ -4,8 +4,10 @@ use std::fs;
 
 use crate::place::Place;
 
-const COMMANDS: [&str; 8] =
-    ["run", "compile", "check", "explain", "doctor", "unload", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["run", "compile", "check", "explain", "policy", "doctor", "unload", "completions", "man"];
+/// Of `wasi-guard policy`.
+const TOOLS: [&str; 1] = ["test"];
 
 #[test]
 fn completions_of_every_shell_know_every_command() {
@@ -14,7 +16,7 @@ fn completions_of_every_shell_know_every_command() {
         let output = place.shell(&format!("wasi-guard completions {shell}"));
         assert!(output.status.success() && output.stderr.is_empty());
         let script = String::from_utf8(output.stdout).unwrap();
-        for word in COMMANDS.into_iter().chain(["policy", "audit-fd"]) {
+        for word in COMMANDS.into_iter().chain(TOOLS).chain(["audit-fd"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -34,6 +36,7 @@ fn there_is_a_man_page_for_every_command() {
     pages.sort();
     let mut expected: Vec<String> =
         COMMANDS.iter().map(|command| format!("wasi-guard-{command}.1")).collect();
+    expected.extend(TOOLS.iter().map(|tool| format!("wasi-guard-policy-{tool}.1")));
     expected.push("wasi-guard.1".into());
     expected.sort();
     assert_eq!(pages, expected);

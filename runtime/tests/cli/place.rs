@@ -29,7 +29,13 @@ impl Place {
         fs::create_dir(place.path().join("data")).unwrap();
         symlink("data", place.path().join("link-to-data")).unwrap();
         fs::create_dir(place.path().join("bin")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_wasi-guard"), place.path().join("bin/wasi-guard")).unwrap();
+        // By another process: a descriptor open for writing here would be inherited by what other
+        // tests start at this moment, and the file be busy until they end.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_wasi-guard"))
+            .arg(place.path().join("bin/wasi-guard"))
+            .status();
+        assert!(copied.unwrap().success());
         place
     }
 
