@@ -105,7 +105,8 @@ pub fn render_all(diagnostics: &[Diagnostic], source: &Source) -> String {
     out
 }
 
-fn printable(text: &str) -> String {
+/// The text without what could drive a terminal.
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\t' => ' ',

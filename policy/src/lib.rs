@@ -6,6 +6,7 @@
 //! * [`mod@evaluate`] says what a policy means, in plain Rust: the oracle of the tests.
 //! * [`mod@explain`] says it to people.
 //! * [`mod@assertions`] holds a policy against what somebody expects of it.
+//! * [`mod@show`] shows what a policy was compiled to.
 //! * [`mod@reference`] writes the reference of the language from the schema.
 //!
 //! There is no unsafe code here and no system call: host names come in as [`Addresses`], roots as
@@ -27,6 +28,7 @@ pub mod pattern;
 pub mod quantity;
 pub mod reference;
 pub mod schema;
+pub mod show;
 mod source;
 
 pub use assertions::Assertions;

@@ -103,9 +103,12 @@ pub(super) fn pack(
     }
     let stats = Stats {
         names_states: names.states(),
+        names_bytes: 2 * (names.states() << row_shift),
         tree_states: tree.states(),
+        tree_bytes: 2 * (tree.states() << tree_row_shift),
         classes: classes.count,
         verdicts: numbers.len(),
+        verdict_bytes: numbers.len() * size_of::<Verdict>(),
         network_rules: network.len(),
         chunks,
         bytes: bytes.0.len(),

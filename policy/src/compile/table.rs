@@ -25,12 +25,18 @@ pub struct Table {
 pub struct Stats {
     /// States of the names automaton, the dead one included.
     pub names_states: usize,
+    /// Bytes of its rows.
+    pub names_bytes: usize,
     /// States of the tree automaton, the dead one included.
     pub tree_states: usize,
+    /// Bytes of its rows.
+    pub tree_bytes: usize,
     /// Byte classes.
     pub classes: usize,
     /// Different verdicts, the empty one included.
     pub verdicts: usize,
+    /// Bytes of these.
+    pub verdict_bytes: usize,
     /// Network rules, after names became addresses.
     pub network_rules: usize,
     /// Chunks of [`CHUNK_BYTES`].

@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use wasi_guard_policy::quantity::size_text;
 use wasi_guard_policy::{
     Addresses, CompileError, Policy, Preopen, RuleKind, Severity, Table, render_all,
 };
@@ -172,7 +170,7 @@ fn summary(file: &PolicyFile, policy: &Policy, table: &Table, warnings: usize) -
     if !any {
         row("network", "none: the guest has no sockets");
     }
-    row("limits", &limits_text(policy));
+    row("limits", &policy.limits.to_string());
     let records = policy.audit.file.as_ref();
     row("audit", &records.map_or("standard error".into(), |file| file.display().to_string()));
     row("rules", &policy.rules.len().to_string());
@@ -204,19 +202,4 @@ fn preopen_text(preopen: &Preopen) -> String {
         .collect();
     let counts = if counts.is_empty() { "nothing granted".into() } else { counts.join(", ") };
     format!("{} is {}; rules: {counts}", preopen.guest, preopen.host.display())
-}
-
-fn limits_text(policy: &Policy) -> String {
-    let limits = &policy.limits;
-    let listed: Vec<String> = [
-        limits.memory.map(|bytes| format!("memory {}", size_text(bytes))),
-        limits.cpu.map(|cpu| format!("cpu {cpu}")),
-        limits.pids.map(|pids| format!("pids {pids}")),
-        limits.time.map(|time: Duration| format!("time {time:?}")),
-        limits.fuel.filter(|fuel| *fuel > 0).map(|fuel| format!("fuel {fuel}")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if listed.is_empty() { "none".into() } else { listed.join(", ") }
 }

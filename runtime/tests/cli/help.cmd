@@ -8,6 +8,7 @@ wasi-guard check --help
 wasi-guard explain --help
 wasi-guard policy --help
 wasi-guard policy test --help
+wasi-guard policy show --help
 wasi-guard doctor --help
 wasi-guard unload --help
 wasi-guard completions --help

@@ -1,5 +1,6 @@
 //! `wasi-guard policy`: tools for those who write policies, one a file.
 
+mod show;
 mod test;
 
 use std::process::ExitCode;
@@ -21,10 +22,12 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Tool {
     Test(test::Args),
+    Show(show::Args),
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     match &args.tool {
         Tool::Test(args) => test::run(args),
+        Tool::Show(args) => show::run(args),
     }
 }
