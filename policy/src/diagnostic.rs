@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::model::{Origin, Rule};
 use crate::source::{LineIndex, Source, Span};
 
 /// How grave a diagnostic is.
@@ -50,6 +51,23 @@ impl Diagnostic {
     ) -> Self {
         let (line, column) = lines.position(span.start);
         Self { severity, message: message.into(), hint, line, column, span }
+    }
+
+    /// Warnings about rules of a policy, each with its message and hint, by position. Rules that
+    /// stand in no text are left out.
+    pub fn warnings_about<'r>(
+        source: &Source,
+        findings: impl IntoIterator<Item = (&'r Rule, String, String)>,
+    ) -> Vec<Self> {
+        let lines = LineIndex::new(source);
+        let mut warnings = Findings::new(&lines);
+        for (rule, message, hint) in findings {
+            let Origin::Policy { line, column } = rule.origin else { continue };
+            let start = lines.offset(line, column);
+            // The text stands in quotes.
+            warnings.warn(start..start + rule.text.len() + 2, message, Some(hint));
+        }
+        warnings.finish()
     }
 
     /// The finding as people read it: the message, `file:line:column`, the line with carets

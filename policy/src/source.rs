@@ -60,6 +60,21 @@ impl<'a> LineIndex<'a> {
         (to_number(line), to_number(column))
     }
 
+    /// The byte offset of a line and column, as [`LineIndex::position`] gives them.
+    pub(crate) fn offset(&self, line: u32, column: u32) -> usize {
+        let start = self.starts.get((line as usize).saturating_sub(1));
+        let start = start.copied().unwrap_or(self.bytes.len());
+        let mut left = column;
+        let rest = self.bytes[start..].iter();
+        start
+            + rest
+                .take_while(|byte| {
+                    left -= u32::from(**byte & 0xc0 != 0x80 && left > 0);
+                    left > 0
+                })
+                .count()
+    }
+
     /// Whether the text of a line (from 1), without leading blanks, starts with `byte`.
     pub(crate) fn starts_with(&self, line: u32, byte: u8) -> bool {
         let start = self.starts.get((line as usize).saturating_sub(1)).copied().unwrap_or(0);
@@ -87,6 +102,10 @@ mod tests {
         assert_eq!(lines.position(2), (2, 1));
         assert_eq!(lines.position(4), (2, 2), "after the two bytes of ü");
         assert_eq!(lines.position(999), (3, 1), "past the end is the end");
+        for offset in [0, 1, 2, 4, 5, 10] {
+            let (line, column) = lines.position(offset);
+            assert_eq!(lines.offset(line, column), offset);
+        }
     }
 
     #[test]

@@ -9,4 +9,5 @@ pub mod measure;
 pub mod operation;
 pub mod perform;
 pub mod random;
+pub mod single_files;
 pub mod sys;

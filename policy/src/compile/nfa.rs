@@ -103,6 +103,22 @@ impl Writer {
         self.range(from, byte, byte, next);
     }
 
+    /// The ASCII bytes that are wanted, in as few ranges as can be: each end of a range divides
+    /// a class of bytes, and all later steps take time by the classes.
+    fn bytes(&mut self, from: u32, wanted: impl Fn(u8) -> bool, next: u32) {
+        let mut low = None;
+        for byte in 0..=0x80u8 {
+            match (low, byte < 0x80 && wanted(byte)) {
+                (None, true) => low = Some(byte),
+                (Some(first), false) => {
+                    self.range(from, first, byte - 1, next);
+                    low = None;
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Any byte that a name may contain.
     fn any_byte(&mut self, from: u32, next: u32) {
         self.range(from, 1, b'/' - 1, next);
@@ -165,7 +181,7 @@ impl Writer {
         match step {
             Step::Byte(byte) => self.byte(from, *byte, to),
             Step::AnyByte => self.any_byte(from, to),
-            Step::OneOf(set) => set.iter().for_each(|byte| self.byte(from, *byte, to)),
+            Step::OneOf(set) => self.bytes(from, |byte| set.contains(&byte), to),
             Step::NoneOf(set) => self.character(from, set, to),
             Step::Star => self.states[from as usize].free.push(to),
         }
@@ -173,9 +189,7 @@ impl Writer {
 
     /// One character in UTF-8 (RFC 3629, section 4) but `/`, NUL and those of `excluded`.
     fn character(&mut self, from: u32, excluded: &AsciiSet, to: u32) {
-        for byte in (1..0x80u8).filter(|byte| *byte != b'/' && !excluded.contains(byte)) {
-            self.byte(from, byte, to);
-        }
+        self.bytes(from, |byte| byte != b'/' && byte != 0 && !excluded.contains(&byte), to);
         let last = self.add();
         self.range(last, 0x80, 0xbf, to);
         let last_two = self.add();

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use wasi_guard_abi::operation::{Operation, Reason, right};
 
-pub use rights::{Decision, rights};
+pub use rights::{Decision, names_creatable, rights};
 pub use subtree::{SubtreeError, same_rights_below};
 
 use crate::guest_path::{Name, Place};

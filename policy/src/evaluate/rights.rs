@@ -3,7 +3,7 @@
 use wasi_guard_abi::operation::right;
 
 use super::matcher;
-use crate::model::{PathRule, Policy, RuleNumber};
+use crate::model::{PathRule, Policy, Preopen, RuleNumber};
 
 /// The rights of a name and the rules behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +62,11 @@ pub fn rights(policy: &Policy, preopen: usize, components: &[&[u8]]) -> Decision
         decision.rights |= right::STAT;
     }
     decision
+}
+
+/// Whether a `create` rule of a preopen matches the name with these components, denied or not.
+pub fn names_creatable(preopen: &Preopen, components: &[&[u8]]) -> bool {
+    preopen.create.iter().any(|rule| matches_rule(rule, components))
 }
 
 fn matches_rule(rule: &PathRule, path: &[&[u8]]) -> bool {

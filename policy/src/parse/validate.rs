@@ -1,6 +1,7 @@
 //! What is wrong between rules that are each well formed.
 
 use std::collections::HashMap;
+use std::path::{Component, Path};
 
 use wasi_guard_abi::table::{MAX_NET_RULES, MAX_PREOPENS};
 
@@ -8,7 +9,8 @@ use super::draft::{Draft, DraftPreopen, DraftRule};
 use crate::diagnostic::Findings;
 use crate::guest_path;
 use crate::model::RuleKind;
-use crate::pattern::cover::Shadows;
+use crate::pattern::cover::{Reach, Shadows};
+use crate::pattern::{MAX_NAME_BYTES, PathPattern, Pattern};
 use crate::source::LineIndex;
 
 pub(super) fn validate(draft: &Draft, lines: &LineIndex<'_>, findings: &mut Findings<'_>) {
@@ -18,6 +20,7 @@ pub(super) fn validate(draft: &Draft, lines: &LineIndex<'_>, findings: &mut Find
         roots(preopen, findings);
         shadows(preopen, lines, findings);
         repetitions(preopen, lines, findings);
+        impossible(preopen, findings);
         if !preopen.incomplete && preopen.rules.iter().all(|rule| rule.kind == RuleKind::Deny) {
             findings.warn(
                 preopen.guest_span.clone(),
@@ -26,6 +29,7 @@ pub(super) fn validate(draft: &Draft, lines: &LineIndex<'_>, findings: &mut Find
             );
         }
     }
+    nested_preopens(draft, lines, findings);
     repeated_endpoints(draft, lines, findings);
 }
 
@@ -84,22 +88,23 @@ fn roots(preopen: &DraftPreopen, findings: &mut Findings<'_>) {
 
 fn shadows(preopen: &DraftPreopen, lines: &LineIndex<'_>, findings: &mut Findings<'_>) {
     let line = |rule: &DraftRule| lines.position(rule.span.start).0;
-    let (denies, grants): (Vec<&DraftRule>, Vec<&DraftRule>) =
-        preopen.rules.iter().partition(|rule| rule.kind == RuleKind::Deny);
-    let mut shadows = Shadows::default();
-    for rule in &denies {
-        let earlier = shadows.first_over(&rule.pattern).map(|index| denies[index]);
-        if let Some(deny) = earlier.filter(|deny| deny.pattern != rule.pattern) {
-            findings.warn(
-                rule.span.clone(),
-                format!("line {} already denies everything that this rule denies", line(deny)),
-                Some("remove it".into()),
-            );
-        }
-        shadows.add(&rule.pattern);
-    }
-    for rule in grants {
-        if let Some(deny) = shadows.first_over(&rule.pattern).map(|index| denies[index]) {
+    let denies = of_kind(preopen, RuleKind::Deny);
+    let denied = Shadows::of(Reach::Below, denies.iter().map(|rule| &rule.pattern));
+    covered(&denies, &denied, |rule, deny| {
+        findings.warn(
+            rule.span.clone(),
+            format!("line {} already denies everything that this rule denies", line(deny)),
+            Some("remove it".into()),
+        );
+    });
+    for kind in [RuleKind::Read, RuleKind::Write, RuleKind::Create, RuleKind::Delete] {
+        let rules = of_kind(preopen, kind);
+        let mut dead = vec![false; rules.len()];
+        for (rule, dead) in rules.iter().zip(&mut dead) {
+            let Some(deny) = denied.first_over(&rule.pattern).map(|index| denies[index]) else {
+                continue;
+            };
+            *dead = true;
             findings.error(
                 rule.span.clone(),
                 format!(
@@ -108,6 +113,35 @@ fn shadows(preopen: &DraftPreopen, lines: &LineIndex<'_>, findings: &mut Finding
                 ),
                 Some(format!("remove it, or narrow `deny` \"{}\"", deny.pattern)),
             );
+        }
+        let alive: Vec<&DraftRule> =
+            rules.iter().zip(dead).filter(|(_, dead)| !dead).map(|(rule, _)| *rule).collect();
+        let granted = Shadows::of(Reach::Names, alive.iter().map(|rule| &rule.pattern));
+        covered(&alive, &granted, |rule, wider| {
+            findings.warn(
+                rule.span.clone(),
+                format!("line {} already grants everything that this rule grants", line(wider)),
+                Some(format!("remove it, or narrow `{kind}` \"{}\"", wider.pattern)),
+            );
+        });
+    }
+}
+
+fn of_kind(preopen: &DraftPreopen, kind: RuleKind) -> Vec<&DraftRule> {
+    preopen.rules.iter().filter(|rule| rule.kind == kind).collect()
+}
+
+/// Reports each rule that another one of the same list covers. Repetitions are reported by
+/// [`repetitions`].
+fn covered(
+    rules: &[&DraftRule],
+    shadows: &Shadows<'_>,
+    mut report: impl FnMut(&DraftRule, &DraftRule),
+) {
+    for (number, rule) in rules.iter().enumerate() {
+        let other = shadows.first_over_own(number).map(|index| rules[index]);
+        if let Some(other) = other.filter(|other| other.pattern != rule.pattern) {
+            report(rule, other);
         }
     }
 }
@@ -128,6 +162,65 @@ fn repetitions(preopen: &DraftPreopen, lines: &LineIndex<'_>, findings: &mut Fin
     }
 }
 
+fn impossible(preopen: &DraftPreopen, findings: &mut Findings<'_>) {
+    for rule in &preopen.rules {
+        if rule.pattern.alternatives().iter().all(PathPattern::is_impossible) {
+            findings.warn(
+                rule.span.clone(),
+                "this rule never matches: no file can have such a name",
+                Some(format!("a name has at most {MAX_NAME_BYTES} bytes, and is not `.` or `..`")),
+            );
+        }
+    }
+}
+
+/// Where preopens lie inside each other, the innermost one decides.
+fn nested_preopens(draft: &Draft, lines: &LineIndex<'_>, findings: &mut Findings<'_>) {
+    for outer in &draft.preopens {
+        for inner in &draft.preopens {
+            let Some(names) = below(&outer.host, &inner.host) else { continue };
+            let inner_root = Pattern::literal(names.iter().map(|name| name.as_bytes()));
+            let root = Shadows::of(Reach::Below, [&inner_root]);
+            for rule in &outer.rules {
+                if root.first_over(&rule.pattern).is_some() {
+                    findings.warn(
+                        rule.span.clone(),
+                        format!(
+                            "this rule never matches: \"{}\" and all below belong to the preopen \
+                             \"{}\" on line {}",
+                            inner_root.text(),
+                            inner.guest,
+                            lines.position(inner.guest_span.start).0
+                        ),
+                        Some("move it to that preopen".into()),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The names from one directory down to another, if the text of their paths shows that the second
+/// lies below the first.
+fn below<'p>(outer: &str, inner: &'p str) -> Option<Vec<&'p str>> {
+    // A `.` at the beginning is a component of its own.
+    let outer = Path::new(outer.trim_start_matches("./"));
+    let inner = Path::new(inner.trim_start_matches("./"));
+    if outer.components().chain(inner.components()).any(|it| it == Component::ParentDir) {
+        return None;
+    }
+    let outer = if outer == Path::new(".") { Path::new("") } else { outer };
+    let rest = inner.strip_prefix(outer).ok()?;
+    let names: Vec<&str> = rest
+        .components()
+        .map(|component| match component {
+            Component::Normal(name) => name.to_str(),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    if names.is_empty() { None } else { Some(names) }
+}
+
 fn repeated_endpoints(draft: &Draft, lines: &LineIndex<'_>, findings: &mut Findings<'_>) {
     for (at, rule) in draft.network.iter().enumerate() {
         let first = draft.network[..at]
@@ -140,6 +233,28 @@ fn repeated_endpoints(draft: &Draft, lines: &LineIndex<'_>, findings: &mut Findi
                 format!("the same rule as on line {line}"),
                 Some("remove it".into()),
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_directory_lies_below_which() {
+        for (outer, inner, names) in [
+            ("data", "./data/in/x", Some(&["in", "x"][..])),
+            (".", "data", Some(&["data"])),
+            ("./", "./data/", Some(&["data"])),
+            ("/srv", "/srv//a/./b", Some(&["a", "b"])),
+            ("data", "data", None),
+            ("data", "database", None),
+            ("/data", "data/x", None),
+            ("data", "data/../x", None),
+            ("data/x", "data", None),
+        ] {
+            assert_eq!(below(outer, inner).as_deref(), names, "{outer} {inner}");
         }
     }
 }

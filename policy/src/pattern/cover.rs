@@ -1,38 +1,71 @@
-//! Does one pattern deny everything that another one could grant?
+//! Does one pattern deny, or match, everything that another one matches?
 //!
-//! Answers "yes" only where it can prove it, and so serves for errors: a rule that lies wholly
-//! in the shadow of a deny rule can never match. It looks at one pair of patterns; a rule that
-//! only several deny rules together shadow is not found.
+//! Answers "yes" only where it can prove it, and so serves for errors and warnings: a rule that
+//! lies wholly in the shadow of a deny rule can never match, and one that a wider rule of the same
+//! list covers grants nothing. It looks at one pair of patterns; a rule that only several others
+//! together shadow is not found.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::{Element, NamePattern, Part, PathPattern, Pattern};
+use super::{Element, MAX_PATTERN_NAMES, NamePattern, Part, PathPattern, Pattern};
 
-/// Deny patterns, arranged so that those that could cover a pattern are found without looking at
-/// each: a policy may have thousands of both.
-#[derive(Default)]
+/// How far a pattern reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To the names that it matches: a rule that grants.
+    Names,
+    /// To these and everything below them: a deny rule.
+    Below,
+}
+
+/// Patterns of one kind, arranged so that those that could cover another one are found without
+/// looking at each: a policy may have thousands of both.
 pub(crate) struct Shadows<'p> {
+    reach: Reach,
     /// By the literal names with which an alternative begins.
     by_beginning: HashMap<Vec<&'p [Element]>, Vec<usize>>,
     patterns: Vec<&'p Pattern>,
+    /// Comparisons that may still be made.
+    left: Cell<usize>,
 }
 
+/// Comparisons of two patterns for one list. Only thousands of patterns that begin alike ask for
+/// more; to look for what can be left out of these is not worth the time.
+const MAX_COMPARISONS: usize = 5_000_000;
+
 impl<'p> Shadows<'p> {
-    /// Adds a pattern; patterns count from 0.
-    pub(crate) fn add(&mut self, pattern: &'p Pattern) {
-        let number = self.patterns.len();
-        for alternative in pattern.alternatives() {
-            let beginning = literal_beginning(alternative);
-            self.by_beginning.entry(beginning).or_default().push(number);
+    /// The shadows of these patterns, which count from 0.
+    pub(crate) fn of(reach: Reach, patterns: impl IntoIterator<Item = &'p Pattern>) -> Self {
+        let patterns: Vec<&Pattern> = patterns.into_iter().collect();
+        let mut by_beginning: HashMap<_, Vec<usize>> = HashMap::new();
+        for (number, pattern) in patterns.iter().enumerate() {
+            for alternative in pattern.alternatives() {
+                by_beginning.entry(literal_beginning(alternative)).or_default().push(number);
+            }
         }
-        self.patterns.push(pattern);
+        Self { reach, by_beginning, patterns, left: Cell::new(MAX_COMPARISONS) }
     }
 
-    /// The first pattern that alone denies all of `inner`, as far as that can be proven.
+    /// The first pattern that alone covers all of `inner`, as far as that can be proven.
     pub(crate) fn first_over(&self, inner: &Pattern) -> Option<usize> {
+        self.over(inner).next()
+    }
+
+    /// The first other pattern that alone covers pattern `number`. Of two that cover each other
+    /// only the earlier one counts.
+    pub(crate) fn first_over_own(&self, number: usize) -> Option<usize> {
+        let inner = *self.patterns.get(number)?;
+        self.over(inner).find(|other| {
+            let wider = *other > number && covers_all(self.reach, inner, self.patterns[*other]);
+            *other != number && !wider
+        })
+    }
+
+    fn over(&self, inner: &Pattern) -> impl Iterator<Item = usize> {
         // A pattern that covers all alternatives covers the first; and where its beginning is
         // literal, so is that of what it covers.
-        let beginning = literal_beginning(inner.alternatives().first()?);
+        let beginning = inner.alternatives().first().map(literal_beginning).unwrap_or_default();
         let mut candidates: Vec<usize> = (0..=beginning.len())
             .filter_map(|length| self.by_beginning.get(&beginning[..length]))
             .flatten()
@@ -40,7 +73,11 @@ impl<'p> Shadows<'p> {
             .collect();
         candidates.sort_unstable();
         candidates.dedup();
-        candidates.into_iter().find(|number| denies_all_of(self.patterns[*number], inner))
+        candidates.into_iter().filter(move |number| {
+            let left = self.left.get();
+            self.left.set(left.saturating_sub(1));
+            left > 0 && covers_all(self.reach, self.patterns[*number], inner)
+        })
     }
 }
 
@@ -55,25 +92,30 @@ fn literal_beginning(pattern: &PathPattern) -> Vec<&[Element]> {
         .collect()
 }
 
-/// Whether every name that `inner` matches is matched by `outer` or lies below a name that
-/// `outer` matches. False if in doubt.
-fn denies_all_of(outer: &Pattern, inner: &Pattern) -> bool {
+/// Whether `outer` reaches every name that `inner` matches. False if in doubt.
+fn covers_all(reach: Reach, outer: &Pattern, inner: &Pattern) -> bool {
     inner
         .alternatives()
         .iter()
-        .all(|inner| outer.alternatives().iter().any(|outer| covers(outer, inner)))
+        .all(|inner| outer.alternatives().iter().any(|outer| covers(reach, outer, inner)))
 }
 
-fn covers(outer: &PathPattern, inner: &PathPattern) -> bool {
+fn covers(reach: Reach, outer: &PathPattern, inner: &PathPattern) -> bool {
     let (outer, inner) = (&outer.parts[..], &inner.parts[..]);
-    if outer.is_empty() || outer == [Part::Names] {
-        // `.` and `**` deny the preopen itself, and so everything.
+    let below = reach == Reach::Below;
+    if outer == [Part::Names] || outer.is_empty() && (below || inner.is_empty()) {
+        // `**` is everything; `.` denies the preopen itself, and so everything.
         return true;
     }
     // Most pairs of a large policy part ways here.
     if let (Some(Part::Name(a)), Some(Part::Name(b))) = (outer.first(), inner.first())
-        && start_differently(a, b)
+        && part_ways(a.elements.iter().zip(&b.elements))
     {
+        return false;
+    }
+    // The parser makes no pattern of more names.
+    const LENGTH: usize = MAX_PATTERN_NAMES + 1;
+    if inner.len() >= LENGTH {
         return false;
     }
     // Every path that the inner parts from `i` on stand for has at least one name. A `**` at
@@ -83,19 +125,20 @@ fn covers(outer: &PathPattern, inner: &PathPattern) -> bool {
             || (i > 0 && inner[i..].last() == Some(&Part::Names))
     };
     // `covered[i]` for the outer parts from `o` on: the inner parts from `i` on are covered.
-    let mut covered = vec![true; inner.len() + 1];
+    let mut covered = [below; LENGTH];
+    covered[inner.len()] = true;
     for o in (0..outer.len()).rev() {
         let last = o + 1 == outer.len();
-        let mut row = vec![false; inner.len() + 1];
+        let mut row = [false; LENGTH];
         for i in (0..=inner.len()).rev() {
             row[i] = match (&outer[o], inner.get(i)) {
-                // One or more names below.
+                // One or more names.
                 (Part::Names, _) if last => some_name(i),
                 (Part::Names, part) => covered[i] || (part.is_some() && row[i + 1]),
                 // `*` takes whatever name comes first, and what is below is denied too.
-                (Part::Name(wide), Some(_)) if last && wide.is_any() => some_name(i),
+                (Part::Name(wide), Some(_)) if below && last && wide.is_any() => some_name(i),
                 (Part::Name(wide), Some(Part::Name(narrow))) => {
-                    covers_name(wide, narrow) && covered[i + 1]
+                    covered[i + 1] && covers_name(wide, narrow)
                 }
                 (Part::Name(_), _) => false,
             };
@@ -105,11 +148,10 @@ fn covers(outer: &PathPattern, inner: &PathPattern) -> bool {
     covered[0]
 }
 
-/// Whether the literal beginnings of two patterns show that no name matches both.
-fn start_differently(a: &NamePattern, b: &NamePattern) -> bool {
-    a.elements
-        .iter()
-        .zip(&b.elements)
+/// Whether literal bytes show that no name matches both patterns. The pairs are those of their
+/// elements from one end on.
+fn part_ways<'e>(pairs: impl Iterator<Item = (&'e Element, &'e Element)>) -> bool {
+    pairs
         .map_while(|pair| match pair {
             (Element::Byte(a), Element::Byte(b)) => Some(a != b),
             _ => None,
@@ -123,6 +165,9 @@ fn covers_name(wide: &NamePattern, narrow: &NamePattern) -> bool {
         return true;
     }
     let (wide, narrow) = (&wide.elements[..], &narrow.elements[..]);
+    if part_ways(wide.iter().zip(narrow)) || part_ways(wide.iter().rev().zip(narrow.iter().rev())) {
+        return false;
+    }
     // `covered[n]` for the wide elements from `w` on: the narrow ones from `n` on are covered.
     let mut covered: Vec<bool> = vec![false; narrow.len() + 1];
     covered[narrow.len()] = true;
@@ -133,7 +178,7 @@ fn covers_name(wide: &NamePattern, narrow: &NamePattern) -> bool {
                 (Element::Star, None) => covered[n],
                 (Element::Star, Some(_)) => covered[n] || row[n + 1],
                 (_, None) => false,
-                (wide, Some(narrow)) => covers_element(wide, narrow) && covered[n + 1],
+                (wide, Some(narrow)) => covered[n + 1] && covers_element(wide, narrow),
             };
         }
         covered = row;
@@ -161,15 +206,16 @@ mod tests {
     use super::*;
 
     /// Also: the arrangement by beginnings finds what the comparison finds.
-    fn denies(outer: &str, inner: &str) -> bool {
+    fn covered(reach: Reach, outer: &str, inner: &str) -> bool {
         let [outer, inner] = [outer, inner].map(|text| Pattern::parse(text).unwrap());
         let other = Pattern::parse("other/x").unwrap();
-        let mut shadows = Shadows::default();
-        shadows.add(&other);
-        shadows.add(&outer);
-        let found = shadows.first_over(&inner) == Some(1);
-        assert_eq!(found, denies_all_of(&outer, &inner), "{outer} {inner}");
+        let found = Shadows::of(reach, [&other, &outer]).first_over(&inner) == Some(1);
+        assert_eq!(found, covers_all(reach, &outer, &inner), "{outer} {inner}");
         found
+    }
+
+    fn denies(outer: &str, inner: &str) -> bool {
+        covered(Reach::Below, outer, inner)
     }
 
     #[test]
@@ -217,5 +263,49 @@ mod tests {
         ] {
             assert!(!denies(outer, inner), "{outer} does not deny all of {inner}");
         }
+    }
+
+    #[test]
+    fn wider_rules_of_the_same_list() {
+        for (outer, inner) in [
+            ("**", "."),
+            (".", "."),
+            ("**", "a/b"),
+            ("a/**", "a/b"),
+            ("a/**", "a/*/c/**"),
+            ("*", "a"),
+            ("**/*.csv", "out/*.csv"),
+            ("**/*.csv", "a.csv"),
+            ("a/**/b", "a/b"),
+            ("a/**/b", "a/**/x/b"),
+            ("[a-c]*", "b{1,2}"),
+        ] {
+            assert!(covered(Reach::Names, outer, inner), "{outer} covers {inner}");
+        }
+        for (outer, inner) in [
+            (".", "a"),
+            ("a/**", "a"),
+            ("a", "a/b"),
+            ("*", "a/b"),
+            ("*", "."),
+            ("a/**", "."),
+            ("*", "**"),
+            ("**/*.csv", "a.csv/b"),
+            ("a/**/b", "a/b/c"),
+            ("?", "ä/b"),
+            ("*a", "*"),
+        ] {
+            assert!(!covered(Reach::Names, outer, inner), "{outer} does not cover {inner}");
+        }
+    }
+
+    #[test]
+    fn of_two_that_cover_each_other_the_later_one_is_covered() {
+        let patterns =
+            ["{a,b}", "{b,a}", "a", "x/y", "x/*", "x/*"].map(|text| Pattern::parse(text));
+        let patterns: Vec<Pattern> = patterns.into_iter().map(Result::unwrap).collect();
+        let shadows = Shadows::of(Reach::Names, &patterns);
+        let found: Vec<_> = (0..6).map(|number| shadows.first_over_own(number)).collect();
+        assert_eq!(found, [None, Some(0), Some(0), Some(4), None, Some(4)]);
     }
 }

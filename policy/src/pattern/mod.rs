@@ -17,6 +17,8 @@ pub use parse::PatternError;
 
 /// Longest pattern text, in bytes (the kernel's PATH_MAX).
 pub const MAX_PATTERN_BYTES: usize = 4096;
+/// Longest name of a file, in bytes (the kernel's NAME_MAX).
+pub const MAX_NAME_BYTES: usize = 255;
 /// Most names in one pattern.
 pub const MAX_PATTERN_NAMES: usize = 128;
 /// Most patterns that the `{a,b}` groups of one pattern may stand for.
@@ -44,6 +46,17 @@ impl Pattern {
     pub fn everything() -> Self {
         let alternatives = vec![PathPattern { parts: vec![Part::Names] }];
         Self { text: "**".into(), alternatives }
+    }
+
+    /// The pattern that matches one path only, given by its names.
+    pub(crate) fn literal<'n>(names: impl IntoIterator<Item = &'n [u8]>) -> Self {
+        let names: Vec<&[u8]> = names.into_iter().collect();
+        let text = String::from_utf8_lossy(&names.join(&b'/')).into_owned();
+        let part = |name: &&[u8]| {
+            let elements = name.iter().map(|byte| Element::Byte(*byte)).collect();
+            Part::Name(NamePattern { elements })
+        };
+        Self { text, alternatives: vec![PathPattern { parts: names.iter().map(part).collect() }] }
     }
 
     /// The pattern as written.
@@ -87,6 +100,27 @@ impl PathPattern {
         self.parts.is_empty() || self.is_everything()
     }
 
+    /// The names of the only path that matches, or of the directory below which everything
+    /// matches (`a/b/**`); none for the preopen itself and everything below it.
+    pub fn literal_names(&self) -> Option<Vec<Vec<u8>>> {
+        let named = match &self.parts[..] {
+            [named @ .., Part::Names] => named,
+            named => named,
+        };
+        named
+            .iter()
+            .map(|part| match part {
+                Part::Name(name) => name.literal(),
+                Part::Names => None,
+            })
+            .collect()
+    }
+
+    /// Whether no file can have such a path, because of one of its names.
+    pub(crate) fn is_impossible(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Name(name) if name.is_impossible()))
+    }
+
     /// `**` alone.
     pub fn is_everything(&self) -> bool {
         self.parts == [Part::Names]
@@ -120,6 +154,20 @@ impl NamePattern {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Whether it matches only names that no file has: longer than [`MAX_NAME_BYTES`], `.` or
+    /// `..`.
+    fn is_impossible(&self) -> bool {
+        let dot = AsciiSet::from([b'.']);
+        let least = self.elements.iter().filter(|it| **it != Element::Star).count();
+        let only_dots = self.elements.len() <= 2
+            && self.elements.iter().all(|element| match element {
+                Element::Byte(byte) => *byte == b'.',
+                Element::OneOf(set) => *set == dot,
+                _ => false,
+            });
+        least > MAX_NAME_BYTES || only_dots
     }
 
     /// `*`: every name.

@@ -7,5 +7,6 @@ wasi-guard check good.toml no-such.wasm
 wasi-guard check good.toml unknown-import.wat
 wasi-guard check good.toml empty-component.wat
 wasi-guard check host-missing.toml hello.wat
+ln -s out data/alias; ln -s ../state.db data/out/alias; wasi-guard check host-names.toml
 wasi-guard check good.toml > /dev/full
 wasi-guard check good.toml >&-

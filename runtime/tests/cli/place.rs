@@ -26,7 +26,10 @@ impl Place {
         }
         let hello = wat::parse_file(place.path().join("hello.wat")).unwrap();
         fs::write(place.path().join("hello.wasm"), hello).unwrap();
-        fs::create_dir(place.path().join("data")).unwrap();
+        for directory in ["data", "data/out", "data/secret"] {
+            fs::create_dir(place.path().join(directory)).unwrap();
+        }
+        fs::write(place.path().join("data/state.db"), "state").unwrap();
         symlink("data", place.path().join("link-to-data")).unwrap();
         fs::create_dir(place.path().join("bin")).unwrap();
         // By another process: a descriptor open for writing here would be inherited by what other

@@ -1,5 +1,7 @@
 //! `wasi-guard check`.
 
+mod names;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +21,7 @@ const ABOUT: &str = "\
 Check a policy, and a module with it, without running anything.
 
 Shows every error and warning at once, each with its line, then what the policy comes to. Also looks \
-whether the host directories are there. With MODULE, compiles it as `run` would, in a process that \
+whether the host directories are there, and the files that rules name. With MODULE, compiles it as `run` would, in a process that \
 can reach nothing, and tells whether it is valid and imports only what wasi-guard provides. What the \
 module will do with its imports nobody can tell beforehand: run it with --mode audit for that.";
 
@@ -50,13 +52,15 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let options = args.engine.parse()?;
     let file = PolicyFile::read(&args.policy)?;
-    let (policy, warnings) = match file.load() {
+    let (policy, mut warnings) = match file.load() {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
             report::write(&render_all(&diagnostics, &file.source));
             return Ok(exit::no());
         }
     };
+    warnings.extend(names::warnings(&file, &policy));
+    warnings.sort_by_key(|warning| warning.span.start);
     report::write(&render_all(&warnings, &file.source));
     let mut errors = Vec::new();
     for preopen in &policy.preopens {
