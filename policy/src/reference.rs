@@ -1,7 +1,10 @@
 //! Writes `docs/policy-reference.md`: the prose here, every key from [`crate::schema`].
 
 use crate::pattern::{MAX_ALTERNATIVES, MAX_PATTERN_BYTES, MAX_PATTERN_NAMES};
+use wasi_guard_abi::table::{CHUNK_BYTES, MAX_CHUNKS, MAX_NET_RULES, MAX_PREOPENS, MAX_STATES};
+
 use crate::schema::{ASSERTION_TABLES, TABLES, Table};
+use crate::source::MAX_SOURCE_BYTES;
 
 /// The reference of the policy language, in Markdown.
 pub fn reference_markdown() -> String {
@@ -15,6 +18,7 @@ pub fn reference_markdown() -> String {
         "A pattern has at most {MAX_PATTERN_BYTES} bytes and {MAX_PATTERN_NAMES} names, and its \
          groups stand for at most {MAX_ALTERNATIVES} patterns.\n"
     ));
+    out.push_str(&limits());
     out.push_str(RIGHTS);
     out.push_str(NETWORK);
     out.push_str(DIAGNOSTICS);
@@ -23,6 +27,22 @@ pub fn reference_markdown() -> String {
         write_assertions(&mut out, table);
     }
     out
+}
+
+fn limits() -> String {
+    format!(
+        "
+A policy has at most {MAX_PREOPENS} preopens, {MAX_NET_RULES} network rules (a DNS name counts once \
+for each of its
+addresses), and {MAX_SOURCE_BYTES} bytes of text. It comes to at most {MAX_STATES} states each for \
+names and
+directories, and to {} MiB of tables; `wasi-guard policy show` tells them. A larger one is refused
+with its size and the limit. Thousands of rules about single files fit where their names resemble
+each other; thousands of `deny` rules about single files often do not: deny a directory, or use a
+pattern.
+",
+        (MAX_CHUNKS * CHUNK_BYTES) >> 20
+    )
 }
 
 fn write_table(out: &mut String, table: &Table) {
@@ -133,8 +153,13 @@ preopen `/data` is about `/data/out/a.csv`. `/` separates names.
 `/`, `//`, `.` and `..` as names, NUL, `**` next to other text or twice in a row, a bracket or
 brace without its partner, and characters beyond ASCII in brackets.
 
-Names are bytes. `*`, `**` and literal text do not ask for valid UTF-8; `?` and `[!…]` do. Upper
-and lower case differ, and no two ways to write a letter in Unicode are taken for the same.
+In brackets, a `]` in first place and a `-` in last place stand for themselves, and `\\` works as
+outside. A range such as `a-z` is one of character codes. What a group leaves of `*` beside `*` is
+one `*`: `{*,a}*` is `*` or `a*`. A group may have an empty alternative beside other text: `x{,.bak}`.
+
+Names are bytes, any but `/` and NUL. `*`, `**` and literal text do not ask for valid UTF-8; `?` and
+`[!…]` do, so a name with bytes that are no UTF-8 is matched only where a `*` or `**` takes them.
+Upper and lower case differ, and no two ways to write a letter in Unicode are taken for the same.
 
 ";
 

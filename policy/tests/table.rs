@@ -252,16 +252,6 @@ fn the_same_policy_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_policy_that_needs_too_many_states_is_refused_with_the_limit() {
-    let lists = |count: usize| {
-        let texts = (0..count).map(|n| format!("*{n}*{n}*{n}*")).collect();
-        [texts, vec![], vec![], vec![], vec![]]
-    };
-    let error = compile(&policy(&[lists(10)]), &Addresses::new()).unwrap_err().to_string();
-    assert!(error.contains("names automaton"), "{error}");
-}
-
-#[test]
 fn an_empty_policy_compiles_and_grants_nothing() {
     let policy = policy(&[]);
     let table = compile(&policy, &Addresses::new()).unwrap();

@@ -17,6 +17,8 @@ mod nfa;
 mod pack;
 mod paths;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
@@ -78,7 +80,7 @@ pub enum CompileError {
     },
     /// The automaton could not be made deterministic within the bounds.
     #[error(
-        "the {automaton} automaton needs more than {MAX_WORK_STATES} states while it is made; use fewer patterns with several `*` in one name"
+        "the {automaton} automaton needs more than {MAX_WORK_STATES} states while it is made; use fewer patterns with several `*` in one name, or deny directories in place of the files in them"
     )]
     Determinize {
         /// Which one.
@@ -89,7 +91,7 @@ pub enum CompileError {
     Classes,
     /// More states than a table holds.
     #[error(
-        "the {automaton} automaton has {states} states; a table holds {limit}. Use fewer patterns with several `*` in one name"
+        "the {automaton} automaton has {states} states; a table holds {limit}. Use wider patterns in place of many names, and fewer with several `*` in one name"
     )]
     States {
         /// Which one.

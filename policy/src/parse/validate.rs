@@ -37,14 +37,14 @@ fn counts(draft: &Draft, findings: &mut Findings<'_>) {
     if let Some(preopen) = draft.preopens.get(MAX_PREOPENS) {
         findings.error(
             preopen.place.clone(),
-            format!("more than {MAX_PREOPENS} preopens"),
+            format!("{} preopens; a policy may have {MAX_PREOPENS}", draft.preopens.len()),
             Some("use a directory above several of them, with patterns".into()),
         );
     }
     if let Some(rule) = draft.network.get(MAX_NET_RULES) {
         findings.error(
             rule.span.clone(),
-            format!("more than {MAX_NET_RULES} network rules"),
+            format!("{} network rules; a policy may have {MAX_NET_RULES}", draft.network.len()),
             Some("use networks and port ranges".into()),
         );
     }

@@ -301,8 +301,7 @@ mod tests {
 
     #[test]
     fn of_two_that_cover_each_other_the_later_one_is_covered() {
-        let patterns =
-            ["{a,b}", "{b,a}", "a", "x/y", "x/*", "x/*"].map(|text| Pattern::parse(text));
+        let patterns = ["{a,b}", "{b,a}", "a", "x/y", "x/*", "x/*"].map(Pattern::parse);
         let patterns: Vec<Pattern> = patterns.into_iter().map(Result::unwrap).collect();
         let shadows = Shadows::of(Reach::Names, &patterns);
         let found: Vec<_> = (0..6).map(|number| shadows.first_over_own(number)).collect();

@@ -1,5 +1,7 @@
 //! Random policies and names over a small alphabet, in which patterns meet often.
 
+#![allow(dead_code, reason = "each test program uses a part")]
+
 use proptest::prelude::*;
 use wasi_guard_policy::pattern::Pattern;
 use wasi_guard_policy::{

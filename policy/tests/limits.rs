@@ -1,0 +1,128 @@
+//! A policy that is too large is refused with its size and the limit, never cut.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod common;
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+
+use common::policy;
+use wasi_guard_abi::table::{MAX_NET_RULES, MAX_PREOPENS};
+use wasi_guard_policy::network::{Action, Protocol};
+use wasi_guard_policy::{
+    Addresses, Grants, MAX_SOURCE_BYTES, Policy, Source, compile, load, render_all,
+};
+
+fn loaded(text: String) -> Result<Policy, String> {
+    let source = Source::new("large", text);
+    load(&source).map(|(policy, _)| policy).map_err(|errors| render_all(&errors, &source))
+}
+
+fn refused(policy: &Policy, addresses: &Addresses) -> String {
+    compile(policy, addresses).unwrap_err().to_string()
+}
+
+#[test]
+fn preopens() {
+    let text = |count: usize| {
+        (0..count).fold(String::from("version = 1\n"), |mut text, n| {
+            let _ = writeln!(text, "[[preopen]]\nguest = '/{n}'\nhost = '{n}'\nread = ['f{n}']");
+            text
+        })
+    };
+    let policy = loaded(text(MAX_PREOPENS)).unwrap();
+    let table = compile(&policy, &Addresses::new()).unwrap();
+    for n in 0..MAX_PREOPENS {
+        let rights = [n, (n + 1) % MAX_PREOPENS]
+            .map(|file| table.rights(n, &[format!("f{file}").as_bytes()]).rights);
+        assert!(rights[0] != 0 && rights[1] == 0, "preopen {n}");
+    }
+    let error = loaded(text(MAX_PREOPENS + 2)).unwrap_err();
+    assert!(error.starts_with("error: 66 preopens; a policy may have 64\n"), "{error}");
+    assert!(error.contains("large:258:1"), "{error}");
+    let grants = Grants {
+        dirs: (0..=MAX_PREOPENS).map(|n| (format!("{n}").into(), format!("/{n}"))).collect(),
+        ..Grants::default()
+    };
+    let error = refused(&Policy::from_grants(&grants), &Addresses::new());
+    assert_eq!(error, "65 preopens; a table holds 64");
+}
+
+#[test]
+fn network_rules() {
+    let text = |count: usize| {
+        let rules: String = (1..=count).map(|n| format!("'tcp://127.0.0.1:{n}',\n")).collect();
+        format!("version = 1\n[network]\nconnect = [\n{rules}]\n")
+    };
+    let table = compile(&loaded(text(MAX_NET_RULES)).unwrap(), &Addresses::new()).unwrap();
+    let rule = |port: usize| {
+        let port = u16::try_from(port).unwrap();
+        table.network_rule(Action::Connect, Protocol::Tcp, Ipv4Addr::LOCALHOST.into(), port)
+    };
+    assert_eq!((rule(1), rule(MAX_NET_RULES), rule(MAX_NET_RULES + 1)), (1, 256, 0));
+    let error = loaded(text(MAX_NET_RULES + 3)).unwrap_err();
+    assert!(error.starts_with("error: 259 network rules; a policy may have 256\n"), "{error}");
+    assert!(error.contains("large:260:1"), "{error}");
+}
+
+#[test]
+fn network_rules_after_names_became_addresses() {
+    let policy =
+        loaded("version = 1\n[network]\nconnect = ['tcp://a.test:1', 'tcp://a.test:2']\n".into());
+    let policy = policy.unwrap();
+    let addresses = |count: u8| -> Addresses {
+        let found = (0..count).map(|n| IpAddr::from([10, 0, 0, n])).collect();
+        Addresses::from([("a.test".to_owned(), found)])
+    };
+    let table = compile(&policy, &addresses(128)).unwrap();
+    assert_eq!(table.stats().network_rules, MAX_NET_RULES);
+    assert_eq!(table.network_rule(Action::Connect, Protocol::Tcp, [10, 0, 0, 127].into(), 2), 2);
+    let error = refused(&policy, &addresses(129));
+    assert!(error.starts_with("258 network rules once host names are resolved;"), "{error}");
+    assert!(error.contains("a table holds 256"), "{error}");
+}
+
+/// Names without anything in common take a state for almost every byte.
+#[test]
+fn states() {
+    let mut number = 1u64;
+    let names: Vec<String> = (0..7000)
+        .map(|_| {
+            // xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
+            number ^= number << 13;
+            number ^= number >> 7;
+            number ^= number << 17;
+            format!("{number:016x}")
+        })
+        .collect();
+    let lists = |count: usize| [names[..count].to_vec(), vec![], vec![], vec![], vec![]];
+    assert!(compile(&policy(&[lists(1000)]), &Addresses::new()).is_ok());
+    let error = refused(&policy(&[lists(7000)]), &Addresses::new());
+    let size = error.strip_prefix("the names automaton has ").unwrap();
+    let (size, rest) = size.split_once(' ').unwrap();
+    assert!((65_536..100_000).contains(&size.parse::<usize>().unwrap()), "{error}");
+    assert!(rest.starts_with("states; a table holds 65535. "), "{error}");
+}
+
+/// What cannot even be made is not tried to the end.
+#[test]
+fn states_on_the_way() {
+    let texts = (0..10).map(|n| format!("*{n}*{n}*{n}*")).collect();
+    let error = refused(&policy(&[[texts, vec![], vec![], vec![], vec![]]]), &Addresses::new());
+    assert!(
+        error.starts_with("the names automaton needs more than 400000 states while it is made"),
+        "{error}"
+    );
+}
+
+#[test]
+fn text() {
+    let mut text = String::from("version = 1\n");
+    text.push_str(&"#".repeat(MAX_SOURCE_BYTES - text.len()));
+    assert!(loaded(text.clone()).is_ok());
+    text.push('#');
+    let error = loaded(text).unwrap_err();
+    assert!(error.starts_with("error: file of 16777217 bytes\n"), "{error}");
+    assert!(error.contains("hint: it may have 16777216 bytes"), "{error}");
+}
