@@ -251,8 +251,8 @@ An unknown key, a value of the wrong type, a bad pattern or address, two preopen
 and a rule that can never match because a deny rule covers it are errors: the policy is not used.
 Warnings are printed and the policy is used: `mode = \"audit\"`, a preopen that grants nothing, a
 rule that stands there twice, a rule that another one of the same list covers, a rule about names
-that no file can have, and a rule about names that belong to a preopen further in. `wasi-guard check`
-also warns where a rule other than `create` names a file or directory (`a/b`, `a/b/**`) that this
+that no file can have, and a rule about names that belong to another preopen. `wasi-guard check` also
+warns where a rule other than `create` names a file or directory (`a/b`, `a/b/**`) that this
 host does not have and the guest may not create, or that is a symbolic link: rules are about the file
 that it leads to, by that file's own name. A rule that is covered only by several others together is
 not found.

@@ -174,51 +174,74 @@ fn impossible(preopen: &DraftPreopen, findings: &mut Findings<'_>) {
     }
 }
 
-/// Where preopens lie inside each other, the innermost one decides.
+/// Where preopens lie inside each other, the innermost one decides; of two that are one directory
+/// the first.
 fn nested_preopens(draft: &Draft, lines: &LineIndex<'_>, findings: &mut Findings<'_>) {
-    for outer in &draft.preopens {
-        for inner in &draft.preopens {
-            let Some(names) = below(&outer.host, &inner.host) else { continue };
-            let inner_root = Pattern::literal(names.iter().map(|name| name.as_bytes()));
-            let root = Shadows::of(Reach::Below, [&inner_root]);
-            for rule in &outer.rules {
-                if root.first_over(&rule.pattern).is_some() {
+    let line = |preopen: &DraftPreopen| lines.position(preopen.guest_span.start).0;
+    for (at, outer) in draft.preopens.iter().enumerate() {
+        for (other, inner) in draft.preopens.iter().enumerate() {
+            let Some(names) = way(&outer.host, &inner.host) else { continue };
+            if names.is_empty() {
+                if at < other {
                     findings.warn(
-                        rule.span.clone(),
+                        inner.guest_span.clone(),
                         format!(
-                            "this rule never matches: \"{}\" and all below belong to the preopen \
-                             \"{}\" on line {}",
-                            inner_root.text(),
-                            inner.guest,
-                            lines.position(inner.guest_span.start).0
+                            "the rules of this preopen never match: the preopen \"{}\" on line {} \
+                             is the same directory and decides",
+                            outer.guest,
+                            line(outer)
                         ),
-                        Some("move it to that preopen".into()),
+                        Some("move them there".into()),
                     );
                 }
+                continue;
+            }
+            let same = |earlier: &DraftPreopen| way(&earlier.host, &inner.host) == Some(Vec::new());
+            if draft.preopens[..other].iter().any(same) {
+                continue;
+            }
+            let inner_root = Pattern::literal(names.iter().map(|name| name.as_bytes()));
+            let root = Shadows::of(Reach::Below, [&inner_root]);
+            for rule in outer.rules.iter().filter(|rule| root.first_over(&rule.pattern).is_some()) {
+                findings.warn(
+                    rule.span.clone(),
+                    format!(
+                        "this rule never matches: \"{}\" and all below belong to the preopen \
+                         \"{}\" on line {}",
+                        inner_root.text(),
+                        inner.guest,
+                        line(inner)
+                    ),
+                    Some("move it to that preopen".into()),
+                );
             }
         }
     }
 }
 
 /// The names from one directory down to another, if the text of their paths shows that the second
-/// lies below the first.
-fn below<'p>(outer: &str, inner: &'p str) -> Option<Vec<&'p str>> {
-    // A `.` at the beginning is a component of its own.
-    let outer = Path::new(outer.trim_start_matches("./"));
-    let inner = Path::new(inner.trim_start_matches("./"));
+/// is the first or lies below it.
+fn way<'p>(outer: &str, inner: &'p str) -> Option<Vec<&'p str>> {
+    if outer.is_empty() || inner.is_empty() {
+        return None;
+    }
+    let (outer, inner) = (plain(outer), plain(inner));
     if outer.components().chain(inner.components()).any(|it| it == Component::ParentDir) {
         return None;
     }
-    let outer = if outer == Path::new(".") { Path::new("") } else { outer };
     let rest = inner.strip_prefix(outer).ok()?;
-    let names: Vec<&str> = rest
-        .components()
+    rest.components()
         .map(|component| match component {
             Component::Normal(name) => name.to_str(),
             _ => None,
         })
-        .collect::<Option<_>>()?;
-    if names.is_empty() { None } else { Some(names) }
+        .collect()
+}
+
+/// A path without a `.` at its beginning, which would be a component of its own.
+fn plain(path: &str) -> &Path {
+    let path = Path::new(path);
+    path.strip_prefix(".").unwrap_or(path)
 }
 
 fn repeated_endpoints(draft: &Draft, lines: &LineIndex<'_>, findings: &mut Findings<'_>) {
@@ -248,13 +271,17 @@ mod tests {
             (".", "data", Some(&["data"])),
             ("./", "./data/", Some(&["data"])),
             ("/srv", "/srv//a/./b", Some(&["a", "b"])),
-            ("data", "data", None),
+            ("/", "/srv", Some(&["srv"])),
+            ("data", "./data/", Some(&[])),
+            (".", "./.", Some(&[])),
             ("data", "database", None),
             ("/data", "data/x", None),
+            (".", "/data", None),
             ("data", "data/../x", None),
             ("data/x", "data", None),
+            ("", "", None),
         ] {
-            assert_eq!(below(outer, inner).as_deref(), names, "{outer} {inner}");
+            assert_eq!(way(outer, inner).as_deref(), names, "{outer} {inner}");
         }
     }
 }
