@@ -37,9 +37,8 @@ for each of its
 addresses), and {MAX_SOURCE_BYTES} bytes of text. It comes to at most {MAX_STATES} states each for \
 names and
 directories, and to {} MiB of tables; `wasi-guard policy show` tells them. A larger one is refused
-with its size and the limit. Thousands of rules about single files fit where their names resemble
-each other; thousands of `deny` rules about single files often do not: deny a directory, or use a
-pattern.
+with its size and the limit. Ten thousand rules about single files fit if their names resemble each
+other as words do; names of random digits take a state for each byte.
 ",
         (MAX_CHUNKS * CHUNK_BYTES) >> 20
     )

@@ -65,19 +65,34 @@ pub fn policy() -> String {
     text
 }
 
+/// The text of a policy that denies every file instead, and what the patterns match.
+pub fn denials() -> String {
+    let mut text = String::from("version = 1\n[[preopen]]\nguest = \"/\"\nhost = \"host\"\n");
+    text.push_str("read = [\"**\"]\ndeny = [\n");
+    for file in files() {
+        let _ = writeln!(text, "    \"{file}\",");
+    }
+    for n in 0..PATTERNS {
+        let _ = writeln!(text, "    \"**/*.private-{n}\",");
+    }
+    text.push_str("]\n");
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use wasi_guard_policy::compile::joins_denials;
     use wasi_guard_policy::evaluate::rights;
     use wasi_guard_policy::{Addresses, Source, compile, load};
 
     use super::*;
 
-    #[test]
-    fn the_table_says_of_every_kind_of_name_what_the_evaluator_says() {
-        let (policy, warnings) = load(&Source::new("files", policy())).unwrap();
-        assert_eq!((policy.rules.len(), warnings), (FILES + PATTERNS, vec![]));
-        let table = compile(&policy, &Addresses::new()).unwrap();
-        let mut names = Vec::new();
+    /// Names that a rule is about, their neighbours and what lies below and above them.
+    fn names() -> Vec<String> {
+        let mut names: Vec<String> =
+            ["work-read/a/job-1/b", "work-read/job-1/b", "work-write/a/job-1"]
+                .map(str::to_owned)
+                .into();
         for file in files().iter().step_by(97) {
             names.push(file.clone());
             names.push(format!("{file}x"));
@@ -86,16 +101,30 @@ mod tests {
             names.push(format!("x.private-49/{file}"));
             names.extend(file.rsplit_once('/').map(|(directory, _)| directory.to_owned()));
         }
-        names.extend(
-            ["work-read/a/job-1/b", "work-read/job-1/b", "work-write/a/job-1"].map(str::to_owned),
-        );
-        let mut different = BTreeSet::new();
-        for name in &names {
-            let path: Vec<&[u8]> = name.split('/').map(str::as_bytes).collect();
-            let (meant, found) = (rights(&policy, 0, &path), table.rights(0, &path));
-            assert_eq!((found.rights, found.deny_rule), (meant.rights, meant.deny_rule), "{name}");
-            different.insert((meant.rights, meant.deny_rule));
+        names
+    }
+
+    #[test]
+    fn the_table_says_of_every_kind_of_name_what_the_evaluator_says() {
+        for (text, joined, kinds) in [(policy(), false, 6), (denials(), true, 50)] {
+            let (policy, warnings) = load(&Source::new("files", text)).unwrap();
+            assert_eq!(
+                (policy.rules.len() - usize::from(joined), warnings),
+                (FILES + PATTERNS, vec![])
+            );
+            assert_eq!(joins_denials(&policy), joined);
+            let table = compile(&policy, &Addresses::new()).unwrap();
+            let mut different = BTreeSet::new();
+            for name in names() {
+                let path: Vec<&[u8]> = name.split('/').map(str::as_bytes).collect();
+                let (meant, found) = (rights(&policy, 0, &path), table.rights(0, &path));
+                // Rule 1 is the read rule of the second policy.
+                let told =
+                    if joined { 2 * u32::from(meant.deny_rule > 0) } else { meant.deny_rule };
+                assert_eq!((found.rights, found.deny_rule), (meant.rights, told), "{name}");
+                different.insert((meant.rights, meant.deny_rule));
+            }
+            assert!(different.len() > kinds, "{different:?}");
         }
-        assert!(different.len() > 6, "{different:?}");
     }
 }

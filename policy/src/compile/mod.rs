@@ -37,6 +37,17 @@ pub const MAX_WORK_STATES: usize = 400_000;
 /// Positions that the sets behind those states may have together.
 pub const MAX_WORK_POSITIONS: usize = 40_000_000;
 
+/// Deny rules of a policy whose numbers the table tells apart.
+pub const MAX_TOLD_DENIALS: usize = 1000;
+
+/// Whether the policy has more than [`MAX_TOLD_DENIALS`] deny rules. Its table then says of a
+/// denied name only that it is denied: a verdict's deny rule is the first of the preopen, whichever
+/// it was, and [`fn@crate::evaluate::rights`] finds the one that decided. To tell thousands of
+/// rules apart takes a state for almost every byte of their patterns.
+pub fn joins_denials(policy: &Policy) -> bool {
+    policy.preopens.iter().map(|preopen| preopen.deny.len()).sum::<usize>() > MAX_TOLD_DENIALS
+}
+
 /// Which of the two automata an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Automaton {
@@ -139,7 +150,7 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Result<Table, CompileE
 
 /// The names automaton. Its outputs are rows of verdicts, one a preopen.
 fn names_machine(policy: &Policy) -> Result<(Machine, Vec<Vec<Verdict>>), CompileError> {
-    let trie = paths::leaf_first(&policy.preopens);
+    let trie = paths::leaf_first(&policy.preopens, joins_denials(policy));
     let (mut machine, sets) = determinize::build(Automaton::Names, &trie)?;
     let rows: Vec<Vec<Verdict>> = sets
         .iter()

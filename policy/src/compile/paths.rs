@@ -125,11 +125,17 @@ impl Trie {
     }
 }
 
-/// The patterns of all preopens from the last name to the first.
-pub(super) fn leaf_first(preopens: &[Preopen]) -> Trie {
+/// The patterns of all preopens from the last name to the first. With `joined`, the first deny
+/// rule of a preopen stands for all of them.
+pub(super) fn leaf_first(preopens: &[Preopen], joined: bool) -> Trie {
     let mut trie = Trie::new(1);
     for (index, preopen) in preopens.iter().enumerate() {
+        let first = preopen.deny.iter().map(|rule| rule.number).min().filter(|_| joined);
         for_each_path(preopen, |edges, effect| {
+            let effect = match (effect, first) {
+                (Effect::Deny(_), Some(first)) => Effect::Deny(first),
+                (effect, _) => effect,
+            };
             trie.add(0, edges.iter().rev(), Label { preopen: index, effect });
         });
     }
