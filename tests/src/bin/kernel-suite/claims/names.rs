@@ -272,9 +272,14 @@ fn the_innermost_of_nested_preopens_decides(lab: &Lab) -> Result<()> {
 
 fn one_directory_under_two_guest_paths_follows_the_first(lab: &Lab) -> Result<()> {
     let policy = "[[preopen]]\nguest = \"/one\"\nhost = \"data\"\nread = [\"f\"]\n\
-                  [[preopen]]\nguest = \"/two\"\nhost = \"data\"\nwrite = [\"f\"]\n";
-    let mut stage = lab.stage(policy, &["data/f"])?;
-    stage.reset()?;
+                  [[preopen]]\nguest = \"/two\"\nhost = \"alias\"\nwrite = [\"f\"]\n";
+    let base = lab.directory()?;
+    std::fs::create_dir(base.join("data"))?;
+    std::fs::write(base.join("data/f"), "x")?;
+    std::os::unix::fs::symlink("data", base.join("alias"))?;
+    let mut setup = Setup::new(base, policy, &[]);
+    setup.fresh = false;
+    let mut stage = setup.start(lab)?;
     let open = |handle, flags| Do::Open(at(handle, "f"), flags, Then::Close);
     for handle in [0, 1] {
         let (read, write) = (open(handle, R), open(handle, libc::O_WRONLY as u32));
