@@ -21,6 +21,7 @@ pub fn reference_markdown() -> String {
     out.push_str(&limits());
     out.push_str(RIGHTS);
     out.push_str(NETWORK);
+    out.push_str(RELOAD);
     out.push_str(DIAGNOSTICS);
     out.push_str(ASSERTIONS);
     for table in ASSERTION_TABLES {
@@ -210,14 +211,15 @@ The kernel judges where an object lies at the moment of the attempt, not the pat
 * **Symbolic links** are followed first, `..` and doubled or trailing slashes are gone by then: what
   counts is where they lead. A link to the outside leads outside. Links may not be read without
   stat, and making one needs create on its own name, whatever it points to.
-* **Files with several names** (hard links). When the guest starts, wasi-guard looks for files that
-  have several names below the preopens. Where these differ in read, write or stat, the file has
-  only what all of them have, under each of them, until the guest ends; records say `linked_name`.
-  That takes one look at every name below the preopens, and none if every name has the same rights
-  (all patterns are `**` and nothing is denied). Links that the guest makes cannot widen its
-  rights. Links that others make while it runs are not looked for: a file that none of its names
-  limited at the start is judged by the name that is used. A guest that links a file to a name with
-  fewer rights finds it with the fewer rights at its next start.
+* **Files with several names** (hard links). When a policy comes into force, at the start or by a
+  reload, wasi-guard looks for files that have several names below the preopens. Where these differ
+  in read, write or stat, the file has only what all of them have, under each of them, as long as
+  the policy is in force; records say `linked_name`. That takes one look at every name below the
+  preopens, and none if every name has the same rights (all patterns are `**` and nothing is
+  denied). Links that the guest makes cannot widen its rights. Links that others make while it runs
+  are not looked for: a file that none of its names limited at that look is judged by the name that
+  is used. A guest that links a file to a name with fewer rights finds it with the fewer rights at
+  the next look.
 * **Preopens inside each other** on the host: the innermost one decides.
 * **One directory under two guest paths**: the first preopen in the file decides for both.
 * **Mounts below a preopen** are outside, unless they are preopens themselves.
@@ -233,7 +235,8 @@ A rule is `PROTOCOL://HOST:PORT`.
   of sockets cannot be granted.
 * HOST is an IPv4 address or network (`127.0.0.1`, `10.0.0.0/8`), an IPv6 address or network in
   brackets (`[::1]`, `[2001:db8::]/32` or `[2001:db8::/32]`), a DNS name, or `*` for every address.
-  A DNS name is resolved once, when the guest starts; the rule is about the addresses found then.
+  A DNS name is resolved once, when the policy comes into force (at the start or by a reload); the
+  rule is about the addresses found then.
 * PORT is a number, a range such as `8000-8080`, or `*`. Binding to port 0 lets the kernel choose
   the port and needs a rule that includes port 0.
 
@@ -278,6 +281,35 @@ deny = [
     [\"rename_dir\", \"/data/out\", \"/data/in\"],
 ]
 ```
+";
+
+const RELOAD: &str = "
+## Another policy for a guest that runs
+
+`wasi-guard policy reload GUEST POLICY` puts another policy into force for a running guest, in place
+of the one before; GUEST is its name in audit records. SIGHUP to `wasi-guard run --policy FILE` does
+the same with FILE as it is then. The new policy is checked first, as at a start. If anything is
+wrong with it, the one before stays in force, and whoever asked is told why, as is the audit. Each
+attempt is judged by the one policy or the other, never by parts of both and never by none.
+
+| May change | May not change: it is set up at the start |
+|---|---|
+| `read`, `write`, `create`, `delete`, `deny` of each preopen | the preopens: their `guest` names, the order of these, and the directories that `host` leads to |
+| `connect`, `bind` | `mode` |
+| `memory`, as long as it is not more than at the start; `cpu`, `pids` | `time`, `fuel`, more `memory` than at the start |
+| `file` in `[audit]` | `ring` in `[audit]` |
+
+Names are judged as they are. What the guest named, linked or copied under the policy before, or is
+linking while the new one is being checked, it keeps under names that the new one grants.
+
+A limit of memory where there was none before counts what the guest takes from then on. A guest that
+has more than a new limit of memory is ended by it.
+
+What a guest has open stays as it was opened: a file that it may not open any more can be read from
+and written to through the descriptor, as after `chmod`; so can a directory be listed, and a socket
+used that is connected or listens. What names a file anew is judged by the new policy, and so are
+metadata, truncation and changes of attributes, through a descriptor too. If a guest must lose what
+it has open, end it.
 ";
 
 #[cfg(test)]

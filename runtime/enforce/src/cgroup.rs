@@ -91,35 +91,13 @@ impl Parent {
         self.id
     }
 
-    /// Makes the controllers that `limits` needs available to children.
-    fn enable(&self, limits: &Limits) -> Result<()> {
-        for controller in limits.controllers() {
-            for dir in [Path::new(MOUNT), &self.path] {
-                let file = dir.join("cgroup.subtree_control");
-                let enabled = fs::read_to_string(&file).unwrap_or_default();
-                if enabled.split_whitespace().any(|word| word == controller) {
-                    continue;
-                }
-                fs::write(&file, format!("+{controller}")).map_err(|error| {
-                    Error::new(format!("enable the cgroup controller {controller}"))
-                        .because(error)
-                        .hint(format!(
-                            "the policy's [limits] need it; see {}/cgroup.controllers for what the host offers (a kernel option or cgroup v1 may hold it)",
-                            MOUNT
-                        ))
-                })?;
-            }
-        }
-        Ok(())
-    }
-
     /// A new child with a name of its own, locked to this process. The caller holds the host
     /// lock, so that [`Parent::sweep`] never sees a child between its creation and its lock.
     ///
     /// # Errors
     /// If a controller is missing or the kernel refuses a limit.
     pub fn child(&self, limits: &Limits) -> Result<Cgroup> {
-        self.enable(limits)?;
+        enable(&self.path, limits)?;
         let pid = std::process::id();
         for n in 0u32.. {
             let name = format!("guest-{pid}-{n}");
@@ -164,6 +142,28 @@ impl Parent {
     }
 }
 
+/// Makes the controllers that `limits` needs available to the children of `parent`.
+fn enable(parent: &Path, limits: &Limits) -> Result<()> {
+    for controller in limits.controllers() {
+        for dir in [Path::new(MOUNT), parent] {
+            let file = dir.join("cgroup.subtree_control");
+            let enabled = fs::read_to_string(&file).unwrap_or_default();
+            if enabled.split_whitespace().any(|word| word == controller) {
+                continue;
+            }
+            fs::write(&file, format!("+{controller}")).map_err(|error| {
+                Error::new(format!("enable the cgroup controller {controller}"))
+                    .because(error)
+                    .hint(format!(
+                        "the policy's [limits] need it; see {}/cgroup.controllers for what the host offers (a kernel option or cgroup v1 may hold it)",
+                        MOUNT
+                    ))
+            })?;
+        }
+    }
+    Ok(())
+}
+
 fn id_of(path: &Path) -> Result<u64> {
     Ok(fs::metadata(path).step(|| format!("look at {}", path.display()))?.ino())
 }
@@ -206,6 +206,26 @@ impl Cgroup {
     /// The open directory.
     pub fn dir(&self) -> &File {
         &self.dir
+    }
+
+    /// Sets the limits of a cgroup that may have some: those that are `None` are lifted.
+    pub(crate) fn set_limits(&self, limits: &Limits) -> Result<()> {
+        if let Some(parent) = self.path.parent() {
+            enable(parent, limits)?;
+        }
+        let absent = [
+            ("memory.max", limits.memory.is_none()),
+            ("memory.swap.max", limits.memory.is_none()),
+            ("cpu.max", limits.cpu.is_none()),
+            ("pids.max", limits.pids.is_none()),
+        ];
+        for (file, _) in absent.iter().filter(|(_, absent)| *absent) {
+            // Without its controller the file is not there, and nothing is limited.
+            if self.path.join(file).exists() {
+                self.set(file, "max")?;
+            }
+        }
+        self.limit(limits)
     }
 
     fn limit(&self, limits: &Limits) -> Result<()> {

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! create: cgroup, ring buffer, entry with GUEST_SETUP   everything denied but the worker's start
-//! arm:    table entry                                   the policy, in one step
+//! arm:    table entry                                   the policy, in one step; again to replace it
 //! drop:   processes killed, cgroup gone, entries gone
 //! ```
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
 use aya::maps::{Array, MapData, RingBuf};
@@ -21,7 +22,7 @@ use wasi_guard_policy::compile::Table;
 use crate::{
     cgroup::{Cgroup, Limits, Parent},
     error::{Error, Result, Step as _},
-    programs::{self, Build, HostLock, Pins},
+    programs::{self, Build, HostLock, Pins, SwapLock},
     records::Records,
     spawn::{Process, Request},
 };
@@ -30,6 +31,11 @@ use crate::{
 pub(crate) const INNER_MAP: u32 = 1 << 12;
 /// `BPF_NOEXIST` (uapi/linux/bpf.h).
 const NO_EXIST: u64 = 1;
+
+/// How long a start waits for others that replace their tables: hundreds may start at once.
+const ARM_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the supervisor of a running guest waits: it has other things to do meanwhile.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the kernel counted for a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,7 +139,16 @@ impl Guest {
     /// # Errors
     /// If the kernel refuses a mark, or there are too many files.
     pub fn links(&mut self, table: &mut Table, files: Vec<LinkedFile>) -> Result<()> {
-        let _lock = HostLock::take()?;
+        let lock = HostLock::take()?;
+        self.mark_links(table, files, &lock)
+    }
+
+    fn mark_links(
+        &mut self,
+        table: &mut Table,
+        files: Vec<LinkedFile>,
+        _lock: &HostLock,
+    ) -> Result<()> {
         let mut links = Vec::new();
         for file in &files {
             links.push(Linked {
@@ -166,11 +181,41 @@ impl Guest {
         crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)
     }
 
-    /// Puts `table` into force, in place of the one before, in one step.
+    /// Puts `table` into force, in place of the one before, in one step. When this returns, nobody
+    /// decides by the one before any more, and what was denied by it has its record: the system
+    /// call waits for the programs that run (`maybe_wait_bpf_programs` in the kernel's
+    /// kernel/bpf/syscall.c).
     ///
     /// # Errors
-    /// If the kernel has no memory for it; then everything stays as it was.
+    /// If the kernel has no memory for it, or others replace their tables for a minute; then
+    /// everything stays as it was.
     pub fn arm(&mut self, table: &Table) -> Result<()> {
+        self.put(table, ARM_TIMEOUT)
+    }
+
+    /// [`Guest::links`] and [`Guest::arm`] for a guest that runs: waits for others for two seconds
+    /// only, and lets go of the files of the table before.
+    ///
+    /// # Errors
+    /// As of both.
+    pub fn replace(&mut self, table: &mut Table, files: Vec<LinkedFile>) -> Result<()> {
+        let before = self.linked.len();
+        let linked = if files.is_empty() {
+            Ok(())
+        } else {
+            HostLock::take_within(REPLACE_TIMEOUT)
+                .and_then(|lock| self.mark_links(table, files, &lock))
+        };
+        let result = linked.and_then(|()| self.put(table, REPLACE_TIMEOUT));
+        if result.is_ok() {
+            self.linked.drain(..before);
+        } else {
+            self.linked.truncate(before);
+        }
+        result
+    }
+
+    fn put(&mut self, table: &Table, limit: Duration) -> Result<()> {
         let chunks = table.chunks();
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let mut map = Array::<MapData, Chunk>::create(count, INNER_MAP)
@@ -179,6 +224,7 @@ impl Guest {
             map.set(index as u32, Chunk(*chunk), 0).step(|| "fill the policy's table".into())?;
         }
         let id = self.id();
+        let _lock = if self.armed { Some(SwapLock::take(limit)?) } else { None };
         self.pins.tables.insert(id, &map, 0).map_err(|error| full(error, "TABLES"))?;
         if !self.armed {
             // The exception for the worker's start ends; the table alone would end it too.
@@ -189,6 +235,16 @@ impl Guest {
             self.armed = true;
         }
         Ok(())
+    }
+
+    /// Bounds the guest anew, while it runs: each limit that is `None` is lifted. Memory that it
+    /// got before the first limit of memory is not counted.
+    ///
+    /// # Errors
+    /// If a controller is missing or the kernel refuses a value. Then some of the limits may be
+    /// the new ones.
+    pub fn set_limits(&self, limits: &Limits) -> Result<()> {
+        self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.set_limits(limits))
     }
 
     /// The guest's records, as they come.

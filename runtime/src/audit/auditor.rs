@@ -81,6 +81,38 @@ impl Auditor {
         self.write("denial", clock::of_boot(denial.time), body);
     }
 
+    /// The policy that the lines from here on are about, in place of the one of [`About`].
+    pub fn set_policy(&mut self, name: &str, digest: &str) {
+        if self.head.policy_digest != digest || self.head.policy != name {
+            name.clone_into(&mut self.head.policy);
+            digest.clone_into(&mut self.head.policy_digest);
+        }
+    }
+
+    /// The policy of [`Auditor::set_policy`] has come into force in place of another. `by` is
+    /// `command` or `signal`.
+    pub fn reloaded(&mut self, by: &str, previous_policy: &str, previous_digest: &str) {
+        let body = Body::Reload { by, previous_policy, previous_digest };
+        self.write("reload", clock::now(), body);
+    }
+
+    /// Somebody asked for the policy `offered`, which was refused: `error` says why. `by` as in
+    /// [`Auditor::reloaded`].
+    pub fn reload_refused(&mut self, by: &str, offered: &str, error: &str) {
+        let body = Body::ReloadRefused { by, offered, error };
+        self.write("reload_refused", clock::now(), body);
+    }
+
+    /// Lines go to `sink` from here on, unless it is where they go already. Answers whether it is
+    /// another place.
+    pub fn move_to(&mut self, sink: Sink) -> bool {
+        let other = !sink.is_same_as(&self.sink);
+        if other {
+            self.sink = sink;
+        }
+        other
+    }
+
     /// `count` records were lost: for want of room in the kernel's buffer, or because they could
     /// not be read.
     pub fn loss(&mut self, count: u64) {

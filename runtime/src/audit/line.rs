@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(super) struct Line<'a> {
     pub(super) time: String,
-    /// `denial`, `start`, `loss`, `limit` or `end`.
+    /// `denial`, `start`, `reload`, `reload_refused`, `loss`, `limit` or `end`.
     pub(super) record: &'static str,
     #[serde(flatten)]
     pub(super) head: &'a Head,
@@ -31,6 +31,8 @@ pub(super) struct Head {
 pub(super) enum Body<'a> {
     Denial(Box<Denial<'a>>),
     Start { version: &'static str },
+    Reload { by: &'a str, previous_policy: &'a str, previous_digest: &'a str },
+    ReloadRefused { by: &'a str, offered: &'a str, error: &'a str },
     Loss { count: u64 },
     Limit { limit: &'a str, detail: &'a str },
     End(End),

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Stderr, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// A place for lines.
@@ -71,6 +71,18 @@ impl Sink {
 
     fn new(target: Target, name: String) -> Self {
         Self { target, name, torn: false }
+    }
+
+    /// Whether both lead to one place.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        match (&self.target, &other.target) {
+            (Target::Stderr(_), Target::Stderr(_)) => true,
+            (Target::File(one), Target::File(other)) => {
+                let identity = |file: &File| file.metadata().map(|it| (it.dev(), it.ino()));
+                matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+            }
+            _ => false,
+        }
     }
 
     /// What messages call it.

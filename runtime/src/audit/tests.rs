@@ -305,6 +305,52 @@ fn a_run_is_told_from_its_start_to_its_end() {
 }
 
 #[test]
+fn a_reload_names_both_policies_and_the_lines_after_it_the_new_one() {
+    let (disk, mut auditor) = auditor(Mode::Enforce);
+    let old = about(Mode::Enforce);
+    let new = blake3::hash(b"new").to_hex().to_string();
+    auditor.set_policy("new.toml", &new);
+    auditor.reloaded("signal", &old.policy, &old.policy_digest);
+    auditor.reload_refused("command", "bad\u{1b}.toml", "error: could not read\n  it\n");
+    auditor.loss(1);
+    let lines = disk.lines();
+    assert_eq!(
+        (&lines[0]["policy"], &lines[0]["policy_digest"]),
+        (&json!("app.toml"), &json!(old.policy_digest))
+    );
+    for line in &lines[1..] {
+        assert_eq!((&line["policy"], &line["policy_digest"]), (&json!("new.toml"), &json!(new)));
+    }
+    assert_eq!((&lines[1]["record"], &lines[1]["by"]), (&json!("reload"), &json!("signal")));
+    assert_eq!(lines[1]["previous_policy"], "app.toml");
+    assert_eq!(lines[1]["previous_digest"], old.policy_digest);
+    assert_eq!(lines[2]["record"], "reload_refused");
+    assert_eq!(lines[2]["offered"], "bad\u{1b}.toml");
+    assert_eq!(lines[2]["error"], "error: could not read\n  it\n");
+}
+
+#[test]
+fn lines_move_to_another_place_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    let read = |name| std::fs::read_to_string(path(name)).unwrap();
+    let mut auditor = Auditor::new(Sink::file(&path("one")).unwrap(), about(Mode::Enforce));
+    assert!(!auditor.move_to(Sink::file(&path("one")).unwrap()), "it is there already");
+    auditor.loss(1);
+    assert!(auditor.move_to(Sink::file(&path("two")).unwrap()));
+    auditor.loss(2);
+    // Put aside, as log rotation does.
+    std::fs::rename(path("two"), path("three")).unwrap();
+    assert!(auditor.move_to(Sink::file(&path("two")).unwrap()));
+    auditor.loss(3);
+    for (name, count) in [("one", 1), ("three", 2), ("two", 3)] {
+        let line: Value = serde_json::from_str(&read(name)).unwrap();
+        assert_eq!(line["count"], count, "{name}");
+    }
+    assert!(auditor.move_to(Sink::stderr()) && !auditor.move_to(Sink::stderr()));
+}
+
+#[test]
 fn a_full_disk_costs_lines_and_counts_them() {
     let (disk, mut auditor) = auditor(Mode::Enforce);
     disk.set_room(Some(10));

@@ -27,7 +27,7 @@ Exit status:
   run      the guest's own exit code; 134 if it trapped; see `wasi-guard run --help`
   check    0 if there are no errors, 1 if there are
   explain  0 allowed, 1 denied
-  policy   0, or 1 if an assertion of `policy test` does not hold
+  policy   0, or 1 if an assertion of `policy test` does not hold, or `policy reload` is refused
   doctor   0 if all that is required is there, 1 if something is missing
   others   0
   all      125 if wasi-guard refused: wrong usage, bad policy, missing layer, failed step"
@@ -41,7 +41,7 @@ pub const fn ok() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A negative answer of `check`, `explain`, `policy test` or `doctor`.
+/// A negative answer of `check`, `explain`, `policy` or `doctor`.
 #[must_use]
 pub const fn no() -> ExitCode {
     ExitCode::FAILURE

@@ -21,7 +21,10 @@ before MODULE. This takes root, and a host that passes `wasi-guard doctor`; the 
 without any privilege.
 
 Without --policy, the options --dir, --env and -S of `wasmtime run` are the policy, and the kernel \
-enforces that one: what they do not grant is denied.";
+enforces that one: what they do not grant is denied.
+
+With --policy, SIGHUP makes it read the policy file again: see `wasi-guard policy reload --help`. \
+Other signals, and SIGHUP without --policy, end the run.";
 
 const EXAMPLES: &str = concat!(
     "\

@@ -1,23 +1,19 @@
 //! What a worker is told to do, in a sealed memfd.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use super::sealed::{self, SealedError};
 use super::{FIRST_FD, MAX_CONFIG, MAX_FD};
 
 /// Most entries of one list in a config: arguments, environment, preopens, options.
 const MAX_ENTRIES: usize = 65_536;
 /// Layout of the config. Supervisor and worker are one executable, but that file can be replaced
 /// while a supervisor runs.
-const VERSION: u32 = 1;
-
-const SEALS: SealFlags =
-    SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+const VERSION: u32 = 2;
 
 /// Everything that a worker is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,9 +88,6 @@ pub struct Preopen {
     pub directory: i32,
     /// The guest's name for it.
     pub guest: String,
-    /// The policy grants nothing but read: then WASI refuses writes as well, with the errno that
-    /// guests expect of a read-only file system.
-    pub read_only: bool,
 }
 
 /// A file that the policy denies, to see that the kernel enforces before the guest starts.
@@ -167,13 +160,7 @@ impl WorkerConfig {
         if bytes.len() > MAX_CONFIG {
             return Err(ConfigError::TooLarge);
         }
-        let fd = memfd_create("wasi-guard-config", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(io::Error::from)?;
-        let mut file = File::from(fd);
-        file.write_all(&bytes)?;
-        file.seek(SeekFrom::Start(0))?;
-        fcntl_add_seals(&file, SEALS).map_err(io::Error::from)?;
-        Ok(file.into())
+        Ok(sealed::write("wasi-guard-config", &bytes)?)
     }
 
     /// Reads and checks a config.
@@ -181,18 +168,11 @@ impl WorkerConfig {
     /// # Errors
     /// See [`ConfigError`].
     pub fn from_memfd(fd: OwnedFd) -> Result<Self, ConfigError> {
-        let seals = fcntl_get_seals(&fd).map_err(|_| ConfigError::NotSealed)?;
-        if !seals.contains(SEALS) {
-            return Err(ConfigError::NotSealed);
-        }
-        let mut bytes = Vec::new();
-        let limit = MAX_CONFIG as u64 + 1;
-        let mut file = File::from(fd);
-        file.seek(SeekFrom::Start(0))?;
-        file.take(limit).read_to_end(&mut bytes)?;
-        if bytes.len() > MAX_CONFIG {
-            return Err(ConfigError::TooLarge);
-        }
+        let bytes = sealed::read(fd, MAX_CONFIG).map_err(|error| match error {
+            SealedError::Io(error) => ConfigError::Io(error),
+            SealedError::NotSealed => ConfigError::NotSealed,
+            SealedError::TooLarge(_) => ConfigError::TooLarge,
+        })?;
         let (config, rest) =
             postcard::take_from_bytes::<Self>(&bytes).map_err(ConfigError::Malformed)?;
         if !rest.is_empty() {
@@ -293,7 +273,7 @@ mod tests {
             artifact: 5,
             args: vec!["app.wasm".to_owned()],
             env: vec![("HOME".to_owned(), "/".to_owned())],
-            preopens: vec![Preopen { directory: 7, guest: "/data".to_owned(), read_only: true }],
+            preopens: vec![Preopen { directory: 7, guest: "/data".to_owned() }],
             canary: Canary { directory: 6, name: "canary".to_owned() },
             options: vec!["-Wfuel=1".to_owned()],
             time: Some(1000),
@@ -337,14 +317,11 @@ mod tests {
 
     #[test]
     fn an_open_or_damaged_memfd_is_refused() {
-        let fd = memfd_create("test", MemfdFlags::ALLOW_SEALING).unwrap();
-        assert!(matches!(WorkerConfig::from_memfd(fd), Err(ConfigError::NotSealed)));
+        let file = tempfile::tempfile().unwrap();
+        assert!(matches!(WorkerConfig::from_memfd(file.into()), Err(ConfigError::NotSealed)));
         for bytes in [&[][..], &[0xff; 100][..], &[1, 9][..]] {
-            let fd = memfd_create("test", MemfdFlags::ALLOW_SEALING).unwrap();
-            let mut file = File::from(fd);
-            file.write_all(bytes).unwrap();
-            fcntl_add_seals(&file, SEALS).unwrap();
-            let result = WorkerConfig::from_memfd(file.into());
+            let fd = sealed::write("test", bytes).unwrap();
+            let result = WorkerConfig::from_memfd(fd);
             assert!(matches!(result, Err(ConfigError::Malformed(_))), "{bytes:?}: {result:?}");
         }
     }

@@ -43,12 +43,19 @@
 //! * [`Channel::receive`] never panics on what a worker sends and never allocates more than
 //!   [`MAX_MESSAGE`] bytes.
 //! * `compile::obtain` gives the artifact of a module, from the cache or compiled.
+//!
+//! # From outside
+//! `wasi-guard policy reload` speaks to the supervisor of a running guest over a socket of its own
+//! ([`Request`], [`Answer`]): one message there, with the policy's text in a sealed memfd, and one
+//! back.
 
 mod channel;
 mod config;
 mod layers;
 mod message;
 mod options;
+mod reload;
+mod sealed;
 
 pub use channel::{Channel, ChannelError};
 pub use config::{
@@ -57,6 +64,8 @@ pub use config::{
 pub use layers::{Layers, Seccomp};
 pub use message::{CompileStep, End, FromWorker, ToWorker};
 pub use options::{OptionError, Options, check_options};
+pub use reload::{Answer, InForce, MAX_REQUEST, Request, RequestError, cut};
+pub use sealed::{SealedError, read as read_sealed, write as write_sealed};
 
 /// `argv[0]` that makes the executable a worker.
 pub const WORKER_NAME: &str = "wasi-guard-worker";

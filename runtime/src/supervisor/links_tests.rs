@@ -42,7 +42,7 @@ fn world(files: &[&str], links: &[(&str, &str)]) -> TempDir {
 fn directory(path: &HostPath) -> Directory {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = openat(rustix::fs::CWD, path, flags, Mode::empty()).unwrap();
-    Directory { fd, guest: path.display().to_string(), read_only: false }
+    Directory { fd, guest: path.display().to_string() }
 }
 
 fn found(base: &TempDir, policy: &str, hosts: &[&str]) -> Vec<LinkedFile> {

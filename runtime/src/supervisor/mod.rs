@@ -5,7 +5,8 @@
 //! 1. [`plan`]: policy, preopens, options, all checked before anything is made.
 //! 2. [`crate::compile`] gives the artifact, from the cache or from a confined compiler.
 //! 3. [`start`]: cgroup, table, worker, hand-shake with the canary.
-//! 4. [`watch`]: records, limits, signals, until the guest ends.
+//! 4. [`watch`]: records, limits, signals, until the guest ends. [`reload`] is a part of it: another
+//!    policy for the guest that runs.
 //!
 //! Leaving [`run`] by any way drops the guest: its processes are killed, its cgroup and its map
 //! entries removed. If this process is killed, the kernel kills the worker (`PDEATHSIG`), the
@@ -14,12 +15,14 @@
 mod error;
 mod links;
 mod plan;
+mod reload;
 mod start;
 mod watch;
 
 use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 pub use error::Error;
+pub(crate) use reload::connect;
 pub use watch::Outcome;
 
 use crate::{
@@ -107,8 +110,8 @@ pub fn run(job: &Job, options: &Options) -> Result<Outcome, Error> {
         return Err(Error::missing(&layer));
     }
     let sink = sink(job, &plan)?;
-    // From here on a signal ends the run in an orderly way.
-    let signals = Signals::catch()?;
+    // From here on a signal ends the run in an orderly way, or asks for the policy anew.
+    let signals = Signals::catch(matches!(job.grants, Grants::Policy(_)))?;
 
     let request = compile::Request {
         name: &plan.module,

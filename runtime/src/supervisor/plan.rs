@@ -10,7 +10,6 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
-use wasi_guard_abi::operation::right;
 use wasi_guard_enforce::cgroup;
 use wasi_guard_policy::{Policy, Source, Table, load, render_all};
 
@@ -23,7 +22,6 @@ pub(crate) struct Directory {
     /// Opened with `O_PATH`: a place, not a way to read it.
     pub(crate) fd: OwnedFd,
     pub(crate) guest: String,
-    pub(crate) read_only: bool,
 }
 
 /// What will be done.
@@ -75,11 +73,7 @@ impl Plan {
         let addresses = resolve(&policy)?;
         let table = wasi_guard_policy::compile(&policy, &addresses)
             .map_err(|error| Error::step("compile the policy", error))?;
-        let limits = cgroup::Limits {
-            memory: policy.limits.memory,
-            cpu: policy.limits.cpu,
-            pids: policy.limits.pids,
-        };
+        let limits = limits(&policy);
         let lesser = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -138,13 +132,7 @@ fn open_directories(
     for preopen in &policy.preopens {
         let path = base.join(&preopen.host);
         match open_directory(&path, follow) {
-            Ok(fd) => directories.push(Directory {
-                fd,
-                guest: preopen.guest.clone(),
-                read_only: preopen.rights_somewhere()
-                    & (right::WRITE | right::CREATE | right::DELETE)
-                    == 0,
-            }),
+            Ok(fd) => directories.push(Directory { fd, guest: preopen.guest.clone() }),
             Err(problem) => {
                 let line = preopen.line.map_or(String::new(), |line| format!(" (line {line})"));
                 problems.push(format!("{}{line}: {problem}", path.display()));
@@ -161,7 +149,11 @@ fn open_directories(
     Err(error)
 }
 
-fn open_directory(path: &Path, follow: bool) -> Result<OwnedFd, String> {
+/// Opens a directory of the host; `follow`: also if a symbolic link leads to it.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn open_directory(path: &Path, follow: bool) -> Result<OwnedFd, String> {
     let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | nofollow;
     let fd = openat(CWD, path, flags, Mode::empty()).map_err(|error| {
@@ -187,15 +179,27 @@ fn open_directory(path: &Path, follow: bool) -> Result<OwnedFd, String> {
 /// `OVERLAYFS_SUPER_MAGIC` (uapi/linux/magic.h).
 const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 
-/// Addresses of the DNS names in the policy, looked up once, before the start.
-fn resolve(policy: &Policy) -> Result<BTreeMap<String, Vec<IpAddr>>, Error> {
+/// The limits that the guest's cgroup has.
+pub(super) fn limits(policy: &Policy) -> cgroup::Limits {
+    cgroup::Limits {
+        memory: policy.limits.memory,
+        cpu: policy.limits.cpu,
+        pids: policy.limits.pids,
+    }
+}
+
+/// Addresses of the DNS names in the policy, looked up once, before it comes into force.
+///
+/// # Errors
+/// If a name has none.
+pub(super) fn resolve(policy: &Policy) -> Result<BTreeMap<String, Vec<IpAddr>>, Error> {
     let mut addresses = BTreeMap::new();
     for name in policy.host_names() {
         let found: Vec<IpAddr> = (name, 0)
             .to_socket_addrs()
             .map_err(|error| {
                 Error::step(format!("look up {name}, which [network] names"), error).hint(
-                    "names become addresses when the guest starts; use an address if there is no DNS",
+                    "names become addresses when the policy comes into force; use an address if there is no DNS",
                 )
             })?
             .map(|address| address.ip())

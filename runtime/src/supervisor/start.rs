@@ -17,7 +17,7 @@ use wasi_guard_enforce::{
 };
 use wasi_guard_policy::Mode;
 
-use super::{Error, Job, Outcome, Plan, STEP_TIMEOUT, links, watch::Signals};
+use super::{Error, Job, Outcome, Plan, STEP_TIMEOUT, links, reload::Reload, watch::Signals};
 use crate::{
     audit::Auditor,
     compile::Artifact,
@@ -39,6 +39,7 @@ pub(crate) struct Running {
     pub(crate) channel: Channel,
     pub(crate) started: Instant,
     pub(crate) bpf_log: bool,
+    pub(crate) reload: Reload,
 }
 
 /// What came of a start.
@@ -68,6 +69,7 @@ pub(crate) fn start(
     let linked = links::search(&plan.policy, &table, &plan.directories)?;
     guest.links(&mut table, linked)?;
     guest.runtime_file(artifact.file.as_fd())?;
+    let reload = Reload::open(job, plan, &table, &guest)?;
     let (channel, worker) = spawn(job, plan, options, artifact, &canary, &mut guest)?;
     auditor.set_guest(guest.name());
 
@@ -98,6 +100,7 @@ pub(crate) fn start(
                 channel,
                 started: Instant::now(),
                 bpf_log: job.bpf_log,
+                reload,
             })))
         }
         other => steps.unexpected(other, "load the compiled module"),
@@ -146,11 +149,7 @@ fn spawn(
     for directory in &plan.directories {
         let fd = number();
         descriptors.push((directory.fd.as_fd(), fd));
-        preopens.push(Preopen {
-            directory: fd,
-            guest: directory.guest.clone(),
-            read_only: directory.read_only,
-        });
+        preopens.push(Preopen { directory: fd, guest: directory.guest.clone() });
     }
     let argv0 = job.argv0.clone().unwrap_or_else(|| {
         job.module.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())

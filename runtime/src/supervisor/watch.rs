@@ -1,6 +1,7 @@
 //! While the guest runs: records, limits, signals, and the end.
 
 use std::{
+    cell::Cell,
     io::Read as _,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -35,16 +36,23 @@ pub enum Outcome {
 
 /// Past its time the guest is ended by its own runtime; this much later by us.
 const GRACE: Duration = Duration::from_secs(2);
+/// Records that are written before something else has its turn: a guest that is denied without end
+/// must not keep its supervisor from limits, signals and reloads.
+const BATCH: usize = 256;
 /// How long a worker that was signalled may take to end.
 const END_GRACE: Duration = Duration::from_secs(5);
 
-/// The signals that end a run, as something to poll: a socket for each.
+/// The signals that end a run or ask for the policy anew, as something to poll: a socket for each.
 #[derive(Debug)]
 pub(crate) struct Signals {
     readers: Vec<(i32, UnixStream)>,
+    /// SIGHUP asks for the policy anew.
+    reloads: bool,
+    /// It has, and nobody has listened yet.
+    hangup: Cell<bool>,
 }
 
-/// Signals that are passed on to the worker.
+/// Signals that are passed on to the worker, but for SIGHUP where it asks for the policy anew.
 const CAUGHT: &[(i32, Signal)] = &[
     (libc::SIGINT, Signal::INT),
     (libc::SIGTERM, Signal::TERM),
@@ -60,7 +68,8 @@ pub(crate) enum Woken {
 }
 
 impl Signals {
-    pub(crate) fn catch() -> Result<Self, Error> {
+    /// `reloads`: there is a policy that SIGHUP can ask for.
+    pub(crate) fn catch(reloads: bool) -> Result<Self, Error> {
         let step = |error| Error::step("catch signals", error);
         let mut readers = Vec::new();
         for &(number, _) in CAUGHT {
@@ -69,14 +78,22 @@ impl Signals {
             signal_hook::low_level::pipe::register(number, writer).map_err(step)?;
             readers.push((number, reader));
         }
-        Ok(Self { readers })
+        Ok(Self { readers, reloads, hangup: Cell::new(false) })
     }
 
+    /// A signal that is to end the run.
     fn take(&self) -> Option<i32> {
         let mut bytes = [0; 64];
         self.readers.iter().find_map(|(number, reader)| {
             let mut reader: &UnixStream = reader;
-            matches!(reader.read(&mut bytes), Ok(1..)).then_some(*number)
+            if !matches!(reader.read(&mut bytes), Ok(1..)) {
+                return None;
+            }
+            if self.reloads && *number == libc::SIGHUP {
+                self.hangup.set(true);
+                return None;
+            }
+            Some(*number)
         })
     }
 
@@ -127,7 +144,7 @@ pub(crate) fn watch(
     let mut listening = true;
     let mut log = if running.bpf_log { Some(running.guest.pins().debug_log()?) } else { None };
     loop {
-        drain(&mut running, plan, &mut auditor);
+        running.reload.drain(BATCH, &mut running.guest, &mut auditor);
         if let Some(log) = &mut log {
             log.flush();
         }
@@ -136,6 +153,7 @@ pub(crate) fn watch(
             .into_iter()
             .flatten()
             .min();
+        let wake = [next, running.reload.deadline()].into_iter().flatten().min();
         if next.is_some_and(|next| next <= now) {
             // It did not end by itself. Nothing in the cgroup survives this.
             overtime = deadline.is_some_and(|deadline| deadline <= now);
@@ -145,7 +163,7 @@ pub(crate) fn watch(
             let limit = if next.is_some_and(|next| next <= now) {
                 None
             } else {
-                next.map(|next| next.saturating_duration_since(now))
+                wake.map(|wake| wake.saturating_duration_since(now))
             };
             let ring = running.guest.records();
             let ring = ring.as_ref().map(|records| records.as_fd());
@@ -156,6 +174,7 @@ pub(crate) fn watch(
             fds.extend(ring.map(|ring| PollFd::from_borrowed_fd(ring, PollFlags::IN)));
             fds.extend(signals.fds());
             fds.extend(log.as_ref().map(|log| PollFd::new(log, PollFlags::IN)));
+            fds.extend(running.reload.fds());
             wait(&mut fds, limit)?;
             let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
             (ready(0), listening && ready(1))
@@ -166,6 +185,7 @@ pub(crate) fn watch(
             let _ = running.worker.signal(pass.unwrap_or(Signal::TERM));
             signalled = Some((signal, Instant::now()));
         }
+        running.reload.attend(signals.hangup.take(), &mut running.guest, &mut auditor);
         if ready.1 {
             match running.channel.receive::<FromWorker>(Some(Duration::ZERO)) {
                 Ok(FromWorker::Ended(end)) => told = Some(end),
@@ -188,7 +208,8 @@ pub(crate) fn watch(
     {
         told = Some(end);
     }
-    drain(&mut running, plan, &mut auditor);
+    // Nobody adds to them any more.
+    running.reload.drain(usize::MAX, &mut running.guest, &mut auditor);
     let mut counts = running.guest.counts();
     // The self-test's denial is ours, not the guest's.
     counts.denied = counts.denied.saturating_sub(1);
@@ -196,7 +217,7 @@ pub(crate) fn watch(
         auditor.loss(counts.lost);
     }
     if running.guest.oom_kills() > 0 {
-        let bytes = plan.limits.memory.unwrap_or(0);
+        let bytes = running.reload.limits().memory.unwrap_or(0);
         auditor.limit("memory", &format!("{bytes} bytes"));
         report::warning(&format!(
             "the guest was ended: it needs more than its {bytes} bytes of memory ([limits] memory)"
@@ -219,15 +240,6 @@ pub(crate) fn watch(
         counts,
     );
     Ok(outcome)
-}
-
-fn drain(running: &mut Running, plan: &Plan, auditor: &mut Auditor) {
-    while let Some(record) = running.guest.records().and_then(|records| records.next()) {
-        match record {
-            Ok(denial) => auditor.denial(&denial, &plan.policy),
-            Err(_) => auditor.loss(1),
-        }
-    }
 }
 
 fn timed_out(told: Option<&End>, running: &Running, plan: &Plan) -> bool {

@@ -33,7 +33,6 @@ pub fn run(
         preopens.push(Preopened {
             directory: descriptors.take(preopen.directory)?,
             guest: preopen.guest.clone(),
-            read_only: preopen.read_only,
         });
     }
 

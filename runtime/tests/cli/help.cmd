@@ -9,6 +9,7 @@ wasi-guard explain --help
 wasi-guard policy --help
 wasi-guard policy test --help
 wasi-guard policy show --help
+wasi-guard policy reload --help
 wasi-guard doctor --help
 wasi-guard unload --help
 wasi-guard completions --help

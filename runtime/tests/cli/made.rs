@@ -7,7 +7,7 @@ use crate::place::Place;
 const COMMANDS: [&str; 9] =
     ["run", "compile", "check", "explain", "policy", "doctor", "unload", "completions", "man"];
 /// Of `wasi-guard policy`.
-const TOOLS: [&str; 2] = ["test", "show"];
+const TOOLS: [&str; 3] = ["test", "show", "reload"];
 
 #[test]
 fn completions_of_every_shell_know_every_command() {

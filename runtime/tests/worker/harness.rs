@@ -26,7 +26,7 @@ pub(crate) struct Run {
     pub(crate) args: Vec<&'static str>,
     pub(crate) env: Vec<(&'static str, &'static str)>,
     pub(crate) options: Vec<&'static str>,
-    pub(crate) preopens: Vec<(std::path::PathBuf, &'static str, bool)>,
+    pub(crate) preopens: Vec<(std::path::PathBuf, &'static str)>,
     pub(crate) stdin: &'static str,
     pub(crate) time: Option<u64>,
     pub(crate) fuel: Option<u64>,
@@ -111,13 +111,9 @@ impl Run {
             (File::open(canary.path()).unwrap().into(), FIRST_FD + 1),
         ];
         let mut preopens = Vec::new();
-        for (number, (path, guest, read_only)) in (FIRST_FD + 2..).zip(&self.preopens) {
+        for (number, (path, guest)) in (FIRST_FD + 2..).zip(&self.preopens) {
             descriptors.push((File::open(path).unwrap().into(), number));
-            preopens.push(Preopen {
-                directory: number,
-                guest: (*guest).to_owned(),
-                read_only: *read_only,
-            });
+            preopens.push(Preopen { directory: number, guest: (*guest).to_owned() });
         }
         let kind = match (self.wrong_kind, kind) {
             (true, Kind::Module) => Kind::Component,

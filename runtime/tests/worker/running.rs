@@ -121,22 +121,13 @@ fn a_preopen_can_be_worked_in() {
     for time in [None, Some(60_000)] {
         for module in [guests::files().into_bytes(), guests::component(&guests::files())] {
             let directory = tempfile::tempdir().unwrap();
-            let preopens = vec![(directory.path().to_owned(), "/", false)];
+            let preopens = vec![(directory.path().to_owned(), "/")];
             let outcome = Run { preopens, time, ..Run::new(module) }.go();
             assert_eq!(outcome.code(), 0, "step of `files`: {outcome:?}");
             assert_eq!(read(directory.path().join("link")), "cont");
             assert!(!directory.path().join("sub").exists());
         }
     }
-}
-
-#[test]
-fn a_read_only_preopen_refuses_writes() {
-    let directory = tempfile::tempdir().unwrap();
-    let preopens = vec![(directory.path().to_owned(), "/", true)];
-    let outcome = Run { preopens, ..Run::new(guests::files()) }.go();
-    assert_eq!(outcome.code(), 1, "{outcome:?}");
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]

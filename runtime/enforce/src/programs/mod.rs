@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 pub(crate) use load::offsets;
 pub use load::open;
+pub(crate) use lock::SwapLock;
 pub use lock::{HostLock, run_dir};
 pub use pins::{Pins, unload};
 

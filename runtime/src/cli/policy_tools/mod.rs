@@ -1,5 +1,6 @@
-//! `wasi-guard policy`: tools for those who write policies, one a file.
+//! `wasi-guard policy`: what is done with policies, one tool a file.
 
+mod reload;
 mod show;
 mod test;
 
@@ -11,7 +12,7 @@ use super::Result;
 
 /// `wasi-guard policy`.
 #[derive(Debug, clap::Args)]
-#[command(about = "Test policies and look into them", arg_required_else_help = true)]
+#[command(about = "Test policies, look into them, reload that of a running guest", arg_required_else_help = true)]
 pub(super) struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -23,11 +24,13 @@ pub(super) struct Args {
 enum Tool {
     Test(test::Args),
     Show(show::Args),
+    Reload(reload::Args),
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     match &args.tool {
         Tool::Test(args) => test::run(args),
         Tool::Show(args) => show::run(args),
+        Tool::Reload(args) => reload::run(args),
     }
 }

@@ -50,14 +50,18 @@ pub(super) fn build(
 /// WASI takes preopens by path only. A directory is entered by its descriptor and handed over as
 /// `.`, which needs neither /proc nor a name that could have changed its meaning. WASI opens it
 /// with `O_PATH`, about which the kernel does not ask the policy.
+///
+/// To WASI each may be written to, whatever the policy says: the kernel decides, a refusal here
+/// would hide the attempt from the audit, and a reload may grant what the start did not.
 fn add_preopens(builder: &mut WasiCtxBuilder, preopens: Vec<Preopened>) -> Result<(), Failure> {
     if preopens.is_empty() {
         return Ok(());
     }
     for preopen in preopens {
         fchdir(&preopen.directory).step("enter a preopen")?;
-        let rights = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        builder.preopened_dir(".", &preopen.guest, rights).map_err(failed("open a preopen"))?;
+        builder
+            .preopened_dir(".", &preopen.guest, FsPerms::ReadWrite)
+            .map_err(failed("open a preopen"))?;
     }
     chdir("/").step("leave the last preopen")
 }

@@ -30,8 +30,6 @@ pub struct Preopened {
     pub directory: OwnedFd,
     /// The guest's name for it.
     pub guest: String,
-    /// WASI refuses writes as well.
-    pub read_only: bool,
 }
 
 /// A guest that is loaded and linked: nothing of it ran yet.
