@@ -4,6 +4,10 @@
 //   mkdir PATH | rmdir PATH | unlink PATH | rename PATH PATH | link PATH PATH
 //   truncate PATH | times PATH
 //   flood PATH COUNT   opens it so many times, from the first byte on stdin on
+//   pause WORD         waits for a byte on stdin
+//   hold PATH          opens it for reading and writing and keeps it open
+//   held PATH          reads what was opened by `hold`, from its beginning, and writes `+` after it
+//   size PATH          asks for the size of what was opened by `hold`
 //
 // For each it prints `OPERATION PATH: ` and `ok`, what it read, or the name of the error. Ends with
 // 0 whatever the answers are, with 2 if the arguments are wrong.
@@ -78,6 +82,26 @@ static int flood(const char *path, long count) {
     return 0;
 }
 
+static int held_fd = -1;
+
+static int hold(const char *path) {
+    held_fd = open(path, O_RDWR);
+    return held_fd < 0 ? -1 : 0;
+}
+
+static int held(void) {
+    ssize_t count = pread(held_fd, answer, sizeof answer - 1, 0);
+    if (count < 0)
+        return -1;
+    answer[count] = 0;
+    return pwrite(held_fd, "+", 1, count) == 1 ? 0 : -1;
+}
+
+static int wait_for_byte(void) {
+    char byte;
+    return read(0, &byte, 1) == 1 ? 0 : -1;
+}
+
 static const char *name_of(int error) {
     switch (error) {
     case EACCES: return "EACCES";
@@ -120,7 +144,16 @@ int main(int argc, char **argv) {
             result = unlink(path);
         else if (strcmp(operation, "truncate") == 0)
             result = put(path, O_WRONLY | O_TRUNC, "");
-        else if (strcmp(operation, "times") == 0) {
+        else if (strcmp(operation, "pause") == 0)
+            result = wait_for_byte();
+        else if (strcmp(operation, "hold") == 0)
+            result = hold(path);
+        else if (strcmp(operation, "held") == 0)
+            result = held();
+        else if (strcmp(operation, "size") == 0) {
+            struct stat found;
+            result = fstat(held_fd, &found);
+        } else if (strcmp(operation, "times") == 0) {
             struct timespec then[2] = {{.tv_sec = 5}, {.tv_sec = 5}};
             result = utimensat(AT_FDCWD, path, then, 0);
         } else {

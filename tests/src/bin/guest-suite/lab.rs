@@ -40,6 +40,8 @@ impl Lab {
         ensure!(processes.is_empty(), "left behind: processes {processes:?}");
         let cgroups = cgroups()?;
         ensure!(cgroups.is_empty(), "left behind: cgroups {cgroups:?}");
+        let sockets = sockets()?;
+        ensure!(sockets.is_empty(), "left behind: sockets {sockets:?}");
         for build in [Build::this(false), Build::this(true)] {
             if let Some(pins) = Pins::take(&build).context("look into the pinned maps")? {
                 let guests = pins.guests();
@@ -94,6 +96,15 @@ pub(crate) fn cgroups() -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// The sockets of supervisors.
+fn sockets() -> Result<Vec<PathBuf>> {
+    match fs::read_dir("/run/wasi-guard/guests") {
+        // No guest has run yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => Ok(entries.context("list the sockets")?.flatten().map(|it| it.path()).collect()),
+    }
 }
 
 /// A folder of a case.

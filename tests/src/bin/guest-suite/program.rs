@@ -100,11 +100,12 @@ impl Stream {
         self.text.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn wait_for(&self, word: &str, limit: Duration) -> Result<()> {
+    /// Waits until it has `word` so many times.
+    fn wait_for(&self, word: &str, count: usize, limit: Duration) -> Result<()> {
         let start = Instant::now();
         let (text, changed) = &*self.text;
         let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
-        while !text.contains(word) {
+        while text.matches(word).count() < count {
             let left = limit.saturating_sub(start.elapsed());
             ensure!(!left.is_zero(), "no {word:?} within {limit:?}, but: {text}");
             text = changed.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -126,7 +127,7 @@ impl Live {
     /// Waits until the guest has printed this.
     pub(crate) fn wait_for(&self, word: &str) -> Result<()> {
         let waited =
-            self.stdout.as_ref().context("stdout is not followed")?.wait_for(word, PATIENCE);
+            self.stdout.as_ref().context("stdout is not followed")?.wait_for(word, 1, PATIENCE);
         let error = || {
             let stderr = self
                 .stderr
@@ -135,6 +136,22 @@ impl Live {
             format!("stderr: {}", stderr.unwrap_or_default())
         };
         waited.with_context(error)
+    }
+
+    /// Waits until stderr has so many records of a kind.
+    pub(crate) fn wait_for_records(&self, kind: &str, count: usize) -> Result<()> {
+        let stderr = self.stderr.as_ref().context("stderr is not followed")?;
+        stderr.wait_for(&format!("\"record\":\"{kind}\""), count, PATIENCE)
+    }
+
+    /// Sends the guest a byte, for which its `pause` waits.
+    pub(crate) fn go_on(&mut self) -> Result<()> {
+        self.stdin.as_mut().context("stdin is closed")?.write_all(b"x").context("write to stdin")
+    }
+
+    /// The guest's name: in a run of its own, the supervisor's process names it.
+    pub(crate) fn guest(&self) -> String {
+        format!("guest-{}-0", self.pid())
     }
 
     /// The supervisor's process.

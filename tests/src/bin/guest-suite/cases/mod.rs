@@ -9,6 +9,7 @@ mod host;
 mod limits;
 mod network;
 mod python;
+mod reload;
 mod signals;
 mod unchecked;
 
@@ -27,6 +28,7 @@ pub(crate) static EVERY: &[&[Case]] = &[
     network::CASES,
     limits::CASES,
     signals::CASES,
+    reload::CASES,
     cache::CASES,
     host::CASES,
     python::CASES,

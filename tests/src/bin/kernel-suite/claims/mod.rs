@@ -15,6 +15,7 @@ mod race;
 mod removal;
 mod renames;
 mod scope;
+mod swap;
 mod table;
 
 use crate::Case;
@@ -46,4 +47,5 @@ pub(crate) const EVERY: &[&[Case]] = &[
     lifecycle::CASES,
     differential::CASES,
     race::CASES,
+    swap::CASES,
 ];
