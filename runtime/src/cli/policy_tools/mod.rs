@@ -12,7 +12,10 @@ use super::Result;
 
 /// `wasi-guard policy`.
 #[derive(Debug, clap::Args)]
-#[command(about = "Test policies, look into them, reload that of a running guest", arg_required_else_help = true)]
+#[command(
+    about = "Test policies, look into them, reload that of a running guest",
+    arg_required_else_help = true
+)]
 pub(super) struct Args {
     /// What to do.
     #[command(subcommand)]
