@@ -58,7 +58,11 @@ pub(crate) fn current() -> Option<Guarded> {
 fn policy(cgroup: u64) -> Option<Policy> {
     // SAFETY: the reference is used until the program ends; the kernel frees an inner map only
     // after running programs have left it.
-    let table = unsafe { TABLES.get(&cgroup) }?;
+    let table = unsafe { TABLES.get(&cgroup) };
+    // A lookup that meets a replacement in the same bucket of the hash can miss the old entry and
+    // the new one. The second one begins after that replacement.
+    // SAFETY: as above.
+    let table = if table.is_none() { unsafe { TABLES.get(&cgroup) } } else { table }?;
     const { assert!(size_of::<Header>() <= CHUNK_BYTES) };
     // SAFETY: chunk 0 holds a header (asserted to fit); all its bit patterns are valid.
     let header = unsafe { &*table.get_ptr(0)?.cast::<Header>() };

@@ -55,7 +55,8 @@ pub struct Guest {
     runtime: crate::mark::Runtime,
     records: Option<Records>,
     linked: Vec<LinkedFile>,
-    armed: bool,
+    /// The table in force.
+    table: Option<Array<MapData, Chunk>>,
 }
 
 /// A file with several names that differ in their rights.
@@ -90,7 +91,7 @@ impl Guest {
             runtime,
             records: None,
             linked: Vec::new(),
-            armed: false,
+            table: None,
         };
         drop(lock);
         let id = guest.id();
@@ -224,17 +225,32 @@ impl Guest {
             map.set(index as u32, Chunk(*chunk), 0).step(|| "fill the policy's table".into())?;
         }
         let id = self.id();
-        let _lock = if self.armed { Some(SwapLock::take(limit)?) } else { None };
+        let first = self.table.is_none();
+        let _lock = if first { None } else { Some(SwapLock::take(limit)?) };
         self.pins.tables.insert(id, &map, 0).map_err(|error| full(error, "TABLES"))?;
-        if !self.armed {
+        self.table = Some(map);
+        if first {
             // The exception for the worker's start ends; the table alone would end it too.
             self.pins
                 .guests
                 .insert(id, Entry::default(), 0)
                 .step(|| "end the guest's set-up".into())?;
-            self.armed = true;
         }
         Ok(())
+    }
+
+    /// Ends the leave to make memory executable, in `table`, which is in force, and in the kernel:
+    /// one word of the header changes in its place, which no program can see half of.
+    ///
+    /// # Errors
+    /// If no table is in force, or the kernel refuses.
+    pub fn end_loading(&mut self, table: &mut Table) -> Result<()> {
+        let step = "end the leave to make memory executable";
+        table.set_loading(false);
+        match (&mut self.table, table.chunks().first()) {
+            (Some(map), Some(header)) => map.set(0, Chunk(*header), 0).step(|| step.into()),
+            _ => Err(Error::new(step)),
+        }
     }
 
     /// Bounds the guest anew, while it runs: each limit that is `None` is lifted. Memory that it

@@ -90,8 +90,7 @@ pub(crate) fn start(
     let loaded = steps.next()?;
     match loaded {
         Step::Message(FromWorker::Loaded { layers }) => {
-            table.set_loading(false);
-            guest.arm(&table)?;
+            guest.end_loading(&mut table)?;
             auditor.start(&layers);
             steps.send(&ToWorker::Start)?;
             Ok(Started::Running(Box::new(Running {

@@ -158,6 +158,8 @@ fn executable_memory_is_allowed_while_code_is_loaded(lab: &Lab) -> Result<()> {
     stage.guest.arm(&table)?;
     let address = result(stage.inside.ask(&map(libc::PROT_READ))?)?;
     result(stage.inside.ask(&protect(address))?)?;
+    stage.guest.end_loading(&mut table)?;
+    stage.never(&map(RX), Operation::MapExec)?;
     // A file of the guest's is none of the runtime's.
     std::fs::write(stage.roots[0].join("f"), [0x90; 4096])?;
     let file = File::open(stage.roots[0].join("f"))?;
