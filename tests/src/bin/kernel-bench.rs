@@ -10,6 +10,7 @@
 //! * Landlock alone: as before, one rule that grants everything below the same directory;
 //! * unguarded: programs attached, the task is nobody's guest: what the whole host pays;
 //! * guarded and allowed;
+//! * guarded and allowed by a policy of 10,000 rules about single files and 100 patterns more;
 //! * guarded and denied: the record is written, nothing is done. What would have come after the
 //!   first denied call (close, rmdir) is not there to be done.
 
@@ -26,12 +27,12 @@ use wasi_guard_enforce::{
     guest::Guest,
     programs::{BPFFS, Build},
 };
-use wasi_guard_policy::{Addresses, Source};
+use wasi_guard_policy::{Addresses, Source, Table};
 use wasi_guard_tests::{
     actor::{Actor, describe, serve_if_asked},
     measure::{self, Cost},
     operation::{Answer, Do},
-    sys,
+    single_files, sys,
 };
 
 /// A tmpfs, so that no disk is measured.
@@ -91,10 +92,7 @@ fn run() -> Result<()> {
         "measuring Landlock failed"
     );
 
-    let policy = wasi_guard_policy::load(&Source::new("bench", POLICY))
-        .map_err(|problems| anyhow!("the bench's policy: {problems:?}"))?
-        .0;
-    let mut table = wasi_guard_policy::compile(&policy, &Addresses::new())?;
+    let mut table = compile(POLICY)?;
     let mut guest =
         Guest::create(&Build::this(false), &Limits::default(), RING).map_err(describe)?;
     std::thread::sleep(SETTLE);
@@ -106,9 +104,16 @@ fn run() -> Result<()> {
     guest.root(&mut table, 0, root.as_fd()).map_err(describe)?;
     let actor = Actor::inside(&mut guest, &[(root.as_fd(), 0)])?;
     guest.arm(&table).map_err(describe)?;
-    for (state, directory, denied) in
-        [("guarded and allowed", ALLOWED, false), ("guarded and denied", DENIED, true)]
-    {
+    let mut large = compile(&large_policy())?;
+    guest.root(&mut large, 0, root.as_fd()).map_err(describe)?;
+    for (state, directory, denied) in [
+        ("guarded and allowed", ALLOWED, false),
+        ("guarded and denied", DENIED, true),
+        ("guarded and allowed, 10,000 rules", ALLOWED, false),
+    ] {
+        if state.ends_with("rules") {
+            guest.arm(&large).map_err(describe)?;
+        }
         for (cost, before) in &plain {
             drain(&mut guest)?;
             let counts = guest.counts();
@@ -128,6 +133,25 @@ fn run() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn compile(text: &str) -> Result<Table> {
+    let (policy, _) = wasi_guard_policy::load(&Source::new("bench", text))
+        .map_err(|problems| anyhow!("the bench's policy: {problems:?}"))?;
+    Ok(wasi_guard_policy::compile(&policy, &Addresses::new())?)
+}
+
+/// [`POLICY`] with 10,000 rules about single files and 100 patterns more.
+fn large_policy() -> String {
+    let mut read = String::from("\nread = [\"data/**\"");
+    for file in single_files::files() {
+        read.push_str(&format!(", \"{file}\""));
+    }
+    let mut deny = String::from("\ndeny = [\"**/*.pem\"");
+    for n in 0..single_files::PATTERNS {
+        deny.push_str(&format!(", \"**/*.private-{n}\""));
+    }
+    POLICY.replace("\nread = [\"data/**\"", &read).replace("\ndeny = [\"**/*.pem\"", &deny)
 }
 
 /// Whether any build's programs are pinned.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Context, Counts};
+use crate::host::{self, Task};
 use crate::project::Project;
 use crate::vm::{self, FileSet, Options, Series, Stream};
 use crate::{guests, process, pypi};
@@ -22,6 +23,8 @@ pub(super) fn kernel(context: &Context, series: Series) -> Result<Counts> {
     project.build_release(&["wasi-guard-tests"], &[])?;
     let mut files = FileSet::new();
     files.add(project.release_program("kernel-suite"), "/usr/local/bin/")?;
+    host::ensure(&[Task::FileSystems])?;
+    files.add(vm::sbin("mkfs.btrfs"), "/usr/local/bin/")?;
     run(context, &Options::new(series), "kernel-suite", &files)
 }
 

@@ -142,7 +142,7 @@ fn newest(series: Series) -> Result<Option<String>> {
 }
 
 /// A tool that Debian keeps in a folder which is not on every user's PATH.
-pub(super) fn sbin(tool: &str) -> PathBuf {
+pub fn sbin(tool: &str) -> PathBuf {
     ["/usr/sbin", "/sbin"]
         .iter()
         .map(|folder| Path::new(folder).join(tool))

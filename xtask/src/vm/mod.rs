@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 
 pub use disk::Disk;
 pub use files::FileSet;
-pub use kernel::Series;
+pub use kernel::{Series, sbin};
 pub use machine::{Failure, Machine, Options, Stream};
 
 use crate::host::{self, Task};

@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,6 +21,10 @@ use crate::stage::{Setup, Stage};
 const TMPFS: &str = "/run/wasi-guard-kernel-suite";
 /// The writable ext4 of `cargo xtask vm`.
 const EXT4: &str = "/mnt/ext4";
+/// Where the suite mounts a btrfs of its own.
+const BTRFS: &str = "/run/wasi-guard-kernel-suite-btrfs";
+/// Bytes of its image, a sparse file: mkfs.btrfs refuses less than 109 MiB.
+const BTRFS_BYTES: u64 = 256 << 20;
 /// Descriptors for two hundred guests at once, each with its pinned programs and maps.
 const DESCRIPTORS: u64 = 65_536;
 
@@ -78,6 +83,17 @@ impl Lab {
         self.directory_on(Path::new(EXT4))
     }
 
+    /// A new directory on btrfs, in a file on the ext4.
+    pub(crate) fn directory_on_btrfs(&self) -> Result<PathBuf> {
+        let image = self.directory_on_ext4()?.join("btrfs");
+        fs::File::create(&image)?.set_len(BTRFS_BYTES)?;
+        fs::create_dir(BTRFS).with_context(|| format!("create {BTRFS}"))?;
+        run(Command::new("mkfs.btrfs").arg("--quiet").arg(&image))?;
+        run(Command::new("modprobe").arg("loop"))?;
+        run(Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(&image).arg(BTRFS))?;
+        self.directory_on(Path::new(BTRFS))
+    }
+
     /// A guest in force with an actor in it and one outside, on the suite's tmpfs. `policy` is
     /// TOML without the line `version = 1`; its hosts are relative to the base directory.
     pub(crate) fn stage(&self, policy: &str, tree: &'static [&'static str]) -> Result<Stage> {
@@ -89,12 +105,20 @@ impl Drop for Lab {
     fn drop(&mut self) {
         // Busy with a descriptor of a failed case at worst; the machine ends soon.
         let _ = rustix::mount::unmount(TMPFS, UnmountFlags::DETACH);
+        let _ = rustix::mount::unmount(BTRFS, UnmountFlags::DETACH);
     }
 }
 
 /// The path of `path` from the root of its file system.
 pub(crate) fn within_file_system(path: &Path) -> Option<&Path> {
-    [TMPFS, EXT4].iter().find_map(|root| path.strip_prefix(root).ok())
+    [TMPFS, EXT4, BTRFS].iter().find_map(|root| path.strip_prefix(root).ok())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {said}", output.status);
+    Ok(())
 }
 
 /// Mounts a file system without a device.

@@ -16,6 +16,7 @@ use crate::{
 cases![
     a_preopen_on_tmpfs_is_guarded,
     a_preopen_on_ext4_is_guarded,
+    a_preopen_on_btrfs_is_guarded,
     overlayfs_lets_nothing_denied_through,
     a_bind_mount_below_a_preopen_leads_outside,
     another_file_system_below_a_preopen_is_outside,
@@ -87,6 +88,10 @@ fn a_preopen_on_tmpfs_is_guarded(lab: &Lab) -> Result<()> {
 
 fn a_preopen_on_ext4_is_guarded(lab: &Lab) -> Result<()> {
     everything(&mut Setup::new(lab.directory_on_ext4()?, POLICY, TREE).start(lab)?)
+}
+
+fn a_preopen_on_btrfs_is_guarded(lab: &Lab) -> Result<()> {
+    everything(&mut Setup::new(lab.directory_on_btrfs()?, POLICY, TREE).start(lab)?)
 }
 
 /// A mount that goes with the case.
