@@ -356,17 +356,19 @@ pub(crate) fn resolve(policy: &Policy, dentry: Object) -> Result<(Automaton, Pla
     let Some(names) = Automaton::new(policy, header.names_chunk, header.row_shift) else {
         return Err(Reason::Error);
     };
+    // As `again` leaves it. Not made of constants first: zeros side by side become a call of
+    // memset, which costs as much as a level.
+    let zero = zero(header);
     let mut walk = Walk {
         automaton: names,
         start: dentry,
         dentry,
         end: dentry,
-        sums: [0, 0],
-        phase: FEED,
-        state: 0,
-        found: 0,
+        sums: [u64::from(zero), u64::from(zero)],
+        phase: FEED + zero,
+        state: header.start,
+        found: zero,
     };
-    walk.again();
     // SAFETY: the callback has the signature that bpf_loop wants; the context outlives the call.
     unsafe { bpf_loop(MAX_STEPS, up as *mut c_void, (&raw mut walk).cast(), 0) };
     match walk.phase {

@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::Case;
 use crate::lab::{Lab, Mounted};
@@ -17,6 +17,10 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "without_the_bpf_lsm", run: without_bpf_lsm },
     Case { name: "without_landlock", run: without_landlock },
 ];
+
+/// For the end: nothing can be guarded on this machine after it.
+pub(super) const LOCKDOWN: &[Case] =
+    &[Case { name: "a_verifier_that_refuses_shows_its_log_with_v", run: verifier_refuses }];
 
 const LSM: &str = "/sys/kernel/security/lsm";
 
@@ -57,7 +61,7 @@ fn without_cgroup(_: &Lab) -> Result<()> {
 fn lsm_list_without(lab: &Lab, absent: &str) -> Result<Mounted> {
     let list = std::fs::read_to_string(LSM).context("read the list of LSMs")?;
     let rest: Vec<&str> = list.trim().split(',').filter(|name| *name != absent).collect();
-    anyhow::ensure!(rest.join(",") != list.trim(), "{absent} is not in the list {list}");
+    ensure!(rest.join(",") != list.trim(), "{absent} is not in the list {list}");
     let fake = lab.folder()?.file("lsm", rest.join(","))?;
     Mounted::over(Path::new(&fake), LSM)
 }
@@ -70,4 +74,19 @@ fn without_bpf_lsm(lab: &Lab) -> Result<()> {
 fn without_landlock(lab: &Lab) -> Result<()> {
     works()?;
     refused(lsm_list_without(lab, "landlock")?, "landlock", "landlock")
+}
+
+/// In a kernel that is locked down for confidentiality the verifier knows no helper that reads
+/// kernel memory. There is no way back from there, so no third step that works again.
+fn verifier_refuses(_: &Lab) -> Result<()> {
+    works()?;
+    guarded(&["unload"]).finish()?.exits(0)?;
+    std::fs::write("/sys/kernel/security/lockdown", "confidentiality")
+        .context("lock the kernel down")?;
+    let outcome = guarded(&["run", "/guests/hello.wasm"]).finish()?;
+    outcome.refuses("load the BPF program", "-v shows its log")?;
+    ensure!(!outcome.says.contains("bpf_probe_read"), "{outcome:?}");
+    let outcome = guarded(&["run", "-v", "/guests/hello.wasm"]).finish()?;
+    outcome.exits(125)?.prints("")?.says("load the BPF program")?.says("bpf_probe_read")?;
+    Ok(())
 }

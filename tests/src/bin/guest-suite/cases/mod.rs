@@ -18,8 +18,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::Case;
 use crate::lab::Lab;
 
-/// All cases. The debug log comes last: it loads the programs a second time, and every system
-/// call is slower after that.
+/// All cases. The debug log comes late: it loads the programs a second time, and every system
+/// call is slower after that. The last one leaves a machine on which nothing can be guarded.
 pub(crate) static EVERY: &[&[Case]] = &[
     GUESTS,
     command::CASES,
@@ -35,6 +35,7 @@ pub(crate) static EVERY: &[&[Case]] = &[
     audit::CASES,
     crowd::CASES,
     audit::DEBUG_LOG,
+    host::LOCKDOWN,
 ];
 
 const GUESTS: &[Case] = &[Case { name: "every_guest_has_a_case", run: every_guest_has_a_case }];
