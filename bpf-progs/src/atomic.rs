@@ -22,8 +22,21 @@ pub(crate) unsafe fn increment(counter: *mut u64) {
 #[inline(always)]
 pub(crate) unsafe fn take(flag: *mut u64) -> bool {
     // SAFETY: passed on to the caller.
+    unsafe { change(flag, 0, 1) }
+}
+
+/// Turns `old` into `new`; false if it was not `old`.
+///
+/// # Safety
+/// As for [`increment`].
+#[inline(always)]
+pub(crate) unsafe fn change(number: *mut u64, old: u64, new: u64) -> bool {
+    // SAFETY: passed on to the caller.
     unsafe {
-        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(flag, 0, 1).1
+        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+            number, old, new,
+        )
+        .1
     }
 }
 

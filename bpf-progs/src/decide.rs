@@ -1,27 +1,26 @@
 //! What the table grants a name, and the verdicts that need two names.
 
-use aya_ebpf::helpers::generated::bpf_loop;
 use aya_log_ebpf::debug;
-use core::ffi::c_void;
 use wasi_guard_abi::{
     operation::{Operation, Reason, right},
-    record::MAX_PATH,
-    table::{CHUNK_VERDICTS, MODE_AUDIT, Verdict},
+    table::{MODE_AUDIT, Verdict},
 };
 
 use crate::{
     ALLOW, DENY,
-    emit::{self, Denial, Names},
+    emit::{self, Denial, Names, Socket},
     kernel::{OFF_DENTRY_INODE, Object},
     links,
     scope::{Guarded, Policy, count},
-    walk::{Automaton, opaque, opaque_wide, resolve},
+    walk::{opaque, opaque_wide, resolve},
 };
 
 /// A name and what may be done with it.
 #[derive(Clone, Copy)]
 pub(crate) struct Judged {
     pub(crate) verdict: Verdict,
+    /// What holds below it, if it is a directory: equal numbers, equal rights.
+    pub(crate) below: u32,
 }
 
 /// Why an attempt fails.
@@ -42,19 +41,13 @@ impl Objection {
 /// What the policy says of `dentry`'s name.
 #[inline(always)]
 pub(crate) fn judge(policy: &Policy, dentry: Object) -> Result<Judged, Objection> {
-    let (names, place) = match resolve(policy, dentry) {
+    let (names, state) = match resolve(policy, dentry) {
         Ok(resolved) => resolved,
         Err(reason) => return Err(Objection::plain(reason)),
     };
-    let number = names.entry(place.state, policy.header.preopen_column + place.preopen);
-    let chunk = policy.header.verdict_chunk + number / CHUNK_VERDICTS as u32;
-    let Some(verdicts) = policy.table.get_ptr(chunk) else {
+    let Some(verdict) = names.verdict(state) else {
         return Err(Objection::plain(Reason::Error));
     };
-    let index = number as usize & (CHUNK_VERDICTS - 1);
-    const { assert!(CHUNK_VERDICTS.is_power_of_two()) };
-    // SAFETY: the mask keeps the index inside the chunk; all bit patterns are valid.
-    let verdict = unsafe { *verdicts.cast::<Verdict>().add(index) };
     let verdict = if policy.header.links_chunk == 0 {
         verdict
     } else {
@@ -63,26 +56,28 @@ pub(crate) fn judge(policy: &Policy, dentry: Object) -> Result<Judged, Objection
     // The level is a read-only global: at level 0 the verifier removes all of this.
     debug!(
         (),
-        "preopen {} state {} verdict {} rights {} deny rule {}",
-        place.preopen,
-        place.state,
-        number,
+        "state {} rights {} deny rule {}",
+        state,
         verdict.rights,
         verdict.deny_rule
     );
-    Ok(Judged { verdict })
+    Ok(Judged { verdict, below: names.below(state) })
 }
 
 /// [`judge`] with a stack frame of its own: two of them in one program's frame would leave too
 /// little of the 512 bytes for what they call. The answer is one number, because what a function
-/// leaves behind in R0 must be one: rights, the number of a [`Reason`] or 0, the deny rule.
+/// leaves behind in R0 must be one: rights (bits 0 to 7), the number of a [`Reason`] or 0 (8 to
+/// 15), what holds below (16 to 31), the deny rule (32 to 63).
 #[inline(never)]
 fn judge_packed(policy: &Policy, dentry: Object) -> u64 {
-    let (verdict, reason) = match judge(policy, dentry) {
-        Ok(Judged { verdict }) => (verdict, 0),
-        Err(objection) => (Verdict::default(), u32::from(objection.reason)),
+    const { assert!(right::ALL | right::LINKED <= 0xff && right::ALL & right::LINKED == 0) };
+    let (Judged { verdict, below }, reason) = match judge(policy, dentry) {
+        Ok(judged) => (judged, 0),
+        Err(Objection { reason, .. }) => {
+            (Judged { verdict: Verdict::default(), below: 0 }, u32::from(reason))
+        }
     };
-    let low = u64::from(u32::from(verdict.rights) | reason << 16);
+    let low = u64::from(u32::from(verdict.rights & 0xff) | (reason & 0xff) << 8 | below << 16);
     opaque_wide(policy.header, low | u64::from(verdict.deny_rule) << 32)
 }
 
@@ -90,10 +85,10 @@ fn judge_packed(policy: &Policy, dentry: Object) -> u64 {
 #[inline(always)]
 pub(crate) fn judge_apart(policy: &Policy, dentry: Object) -> Result<Judged, Objection> {
     let packed = judge_packed(policy, dentry);
-    let (rights, reason) = (packed as u16, (packed >> 16) as u16);
+    let (rights, reason) = (packed as u16 & 0xff, (packed >> 8) as u16 & 0xff);
     if reason == 0 {
         let verdict = Verdict { rights, reserved: 0, deny_rule: (packed >> 32) as u32 };
-        return Ok(Judged { verdict });
+        return Ok(Judged { verdict, below: (packed >> 16) as u32 & 0xffff });
     }
     Err(Objection { reason, rights: 0, rule: 0 })
 }
@@ -136,14 +131,19 @@ pub(crate) fn one_name(
             )
         }
     };
-    match result {
-        Ok(()) => ALLOW,
-        Err(objection) => refuse(
-            guarded,
-            &Denial::of_names(operation, wanted, objection),
-            Names { first: dentry, second: Object(core::ptr::null()) },
-        ),
-    }
+    let Err(Objection { reason, rights, rule }) = result else { return ALLOW };
+    let packed = u64::from(reason) | u64::from(rights) << 16 | u64::from(rule) << 32;
+    refuse_name(guarded, operation as u16, wanted, packed, dentry)
+}
+
+/// [`refuse`] about one name, its denial in a stack frame of its own: the one of the hook is below
+/// all that a walk needs.
+#[inline(never)]
+fn refuse_name(guarded: &Guarded, operation: u16, wanted: u16, packed: u64, dentry: Object) -> i32 {
+    let objection =
+        Objection { reason: packed as u16, rights: (packed >> 16) as u16, rule: (packed >> 32) as u32 };
+    let denial = Denial { operation, wanted, objection, second: false, socket: Socket::NONE };
+    refuse(guarded, &denial, Names { first: dentry, second: Object(core::ptr::null()) })
 }
 
 /// Records a denial and gives the verdict: always a denial, but in audit mode, which the
@@ -153,7 +153,7 @@ pub(crate) fn refuse(guarded: &Guarded, denial: &Denial, names: Names) -> i32 {
         (),
         "cgroup {} operation {} refused, reason {}",
         guarded.cgroup,
-        denial.operation as u16,
+        denial.operation,
         denial.objection.reason
     );
     let audit = match &guarded.policy {
@@ -169,47 +169,6 @@ pub(crate) fn refuse(guarded: &Guarded, denial: &Denial, names: Names) -> i32 {
         }
     }
     if audit { ALLOW } else { DENY }
-}
-
-/// A path run through the tree automaton, root first.
-#[repr(C)]
-struct Descent {
-    automaton: Automaton,
-    bytes: *const u8,
-    at: u32,
-    state: u32,
-}
-
-#[inline(never)]
-extern "C" fn down(_: u32, descent: *mut Descent) -> i64 {
-    // SAFETY: bpf_loop passes the pointer that it was given, to a live stack slot.
-    let descent = unsafe { &mut *descent };
-    // SAFETY: the mask keeps the position inside the scratch's path area.
-    let byte = unsafe { *descent.bytes.add(descent.at as usize & (2 * MAX_PATH - 1)) };
-    descent.state = descent.automaton.step(descent.state, byte);
-    descent.at += 1;
-    0
-}
-
-/// State of the tree automaton below the directory whose path lies in `bytes[at..at + len]`.
-/// Equal states of two directories mean equal rights for every name below them.
-pub(crate) fn tree_state(
-    policy: &Policy,
-    preopen: u32,
-    bytes: *const u8,
-    at: u32,
-    len: u32,
-) -> Option<u32> {
-    let header = policy.header;
-    let automaton = Automaton::new(policy, header.tree_chunk, header.tree_row_shift)?;
-    let start = header.tree_start[(preopen & 63) as usize];
-    let mut descent = Descent { automaton, bytes, at, state: u32::from(start) };
-    if len == 0 {
-        return Some(descent.state);
-    }
-    // SAFETY: the callback has the signature that bpf_loop wants; the context outlives the call.
-    unsafe { bpf_loop(len, down as *mut c_void, (&raw mut descent).cast(), 0) };
-    Some(descent.automaton.step(descent.state, b'/'))
 }
 
 /// May what is at `old` get the name `new`? The new name may not carry more rights.

@@ -35,7 +35,8 @@ const MAX_NAMES: u32 = 2048;
 /// What a record says besides the names.
 #[derive(Clone, Copy)]
 pub(crate) struct Denial {
-    pub(crate) operation: Operation,
+    /// Number of an [`Operation`].
+    pub(crate) operation: u16,
     pub(crate) wanted: u16,
     pub(crate) objection: Objection,
     /// The objection is about the second name.
@@ -60,6 +61,7 @@ impl Socket {
 
 impl Denial {
     pub(crate) const fn of_names(operation: Operation, wanted: u16, objection: Objection) -> Self {
+        let operation = operation as u16;
         Self { operation, wanted, objection, second: false, socket: Socket::NONE }
     }
 }
@@ -263,7 +265,7 @@ fn send(guarded: &Guarded, denial: &Denial, names: Names, audit: bool, claim: Cl
         time,
         thread: ids as u32,
         process: (ids >> 32) as u32,
-        operation: denial.operation as u16,
+        operation: denial.operation,
         reason: denial.objection.reason,
         wanted: denial.wanted,
         rights: denial.objection.rights,

@@ -68,6 +68,11 @@ offsets! {
     OFF_TASK_TGID,
 }
 
+/// Address of the kernel's `rename_lock.seqcount.seqcount.sequence`, from /proc/kallsyms; 0 if it
+/// is not told.
+#[unsafe(no_mangle)]
+pub(crate) static RENAME_LOCK: u64 = 0;
+
 /// `SB_NOUSER` (include/linux/fs.h): a file system that no path leads into, like pipefs.
 pub(crate) const SB_NOUSER: u64 = 1 << 31;
 /// `FMODE_READ` (include/linux/fs.h).
@@ -97,6 +102,13 @@ pub(crate) const RENAME_EXCHANGE: u32 = 2;
 #[inline(always)]
 pub(crate) fn global(value: &'static u32) -> u32 {
     // SAFETY: a reference is valid to read; volatile because the compiler sees a constant 0.
+    unsafe { core::ptr::read_volatile(value) }
+}
+
+/// [`global`] for eight bytes.
+#[inline(always)]
+pub(crate) fn global_wide(value: &'static u64) -> u64 {
+    // SAFETY: as in `global`.
     unsafe { core::ptr::read_volatile(value) }
 }
 
@@ -134,13 +146,13 @@ impl Object {
     /// Is there something under this dentry's name? Asked of a copy of the member: the verifiers
     /// from 6.4 to 6.15 take `d_inode` of a hook's own dentry for never null ("no negative
     /// dentry-s in places where bpf can see it"), and drop a check of the typed pointer.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn exists(self) -> bool {
         self.address(&OFF_DENTRY_INODE) != 0
     }
 
     /// Is this dentry a directory? A negative dentry is not.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn is_directory(self) -> bool {
         let mut mode = 0u16;
         let at = self.address(&OFF_DENTRY_INODE) + u64::from(global(&OFF_INODE_MODE));
@@ -170,7 +182,7 @@ pub(crate) fn is_null_argument<const N: usize>(ctx: &LsmContext) -> bool {
 
 /// The eight bytes at `from`; 0 if they cannot be read.
 #[inline(always)]
-fn copy(from: *const u8) -> u64 {
+pub(crate) fn copy(from: *const u8) -> u64 {
     let mut value = 0u64;
     // SAFETY: the helper checks the source; the destination is eight bytes long.
     unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 8, from.cast()) };

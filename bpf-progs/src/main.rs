@@ -1,7 +1,7 @@
 //! The kernel side: one program a hook, all of one shape.
 //!
 //! ```text
-//! hook -> scope (is this task guarded, by which table?) -> walk (which name is this?)
+//! hook -> scope (is this task guarded, by which table?) -> walk (where is this?)
 //!      -> decide (what does the table grant it?) -> emit (a record, if not) -> verdict
 //! ```
 //!
@@ -16,6 +16,7 @@
 #![allow(internal_features)]
 
 mod atomic;
+mod automaton;
 mod decide;
 mod emit;
 mod hooks;
@@ -23,6 +24,7 @@ mod kernel;
 mod links;
 mod maps;
 mod network;
+mod places;
 mod scope;
 mod walk;
 

@@ -37,7 +37,11 @@ pub(crate) static TABLES: HashOfMaps<u64, Table, { MAX_GUESTS as usize }> = Hash
 #[btf_map]
 pub(crate) static RINGS: HashOfMaps<u64, Ring, { MAX_GUESTS as usize }> = HashOfMaps::new();
 
-/// Roots of preopens and files of the runtime.
+/// Guests by cgroup id whose workers still load compiled code.
+#[btf_map]
+pub(crate) static LOADING: HashMap<u64, u32, { MAX_GUESTS as usize }> = HashMap::new();
+
+/// Roots of preopens, files of the runtime, files with several names, places of directories.
 #[btf_map]
 pub(crate) static MARKS: InodeStorage<Mark> = InodeStorage::new();
 

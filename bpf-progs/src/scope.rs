@@ -16,7 +16,7 @@ use wasi_guard_abi::{
 use crate::{
     atomic,
     kernel::Object,
-    maps::{GUESTS, HOST, MARKS, RINGS, Ring, TABLES, Table},
+    maps::{GUESTS, HOST, LOADING, MARKS, RINGS, Ring, TABLES, Table},
 };
 
 /// Level of the cgroup whose children are guests; the root is level 0.
@@ -80,6 +80,12 @@ impl Guarded {
     /// Is the guest between creation and its first policy?
     pub(crate) fn in_setup(&self) -> bool {
         self.policy.is_none() && self.entry().is_some_and(|guest| guest.flags & GUEST_SETUP != 0)
+    }
+
+    /// Does the guest's worker still load compiled code, for which it makes memory executable?
+    pub(crate) fn is_loading(&self) -> bool {
+        // SAFETY: only whether there is an entry counts.
+        unsafe { LOADING.get(&self.cgroup) }.is_some()
     }
 
     /// May a worker that is being set up execute or read this inode?

@@ -47,10 +47,10 @@ fn main() -> Result<(), String> {
         let stats = table.stats();
         println!(
             "{{\"rules\":{},\"load_ms\":{load_ms:.1},\"compile_ms\":{compile_ms:.1},\
-             \"names_states\":{},\"tree_states\":{},\"classes\":{},\"bytes\":{}}}",
+             \"states\":{},\"names\":{},\"classes\":{},\"bytes\":{}}}",
             policy.rules.len(),
-            stats.names_states,
-            stats.tree_states,
+            stats.states,
+            stats.names,
             stats.classes,
             stats.bytes
         );

@@ -35,11 +35,11 @@ fn limits() -> String {
         "
 A policy has at most {MAX_PREOPENS} preopens, {MAX_NET_RULES} network rules (a DNS name counts once \
 for each of its
-addresses), and {MAX_SOURCE_BYTES} bytes of text. It comes to at most {MAX_STATES} states each for \
-names and
-directories, and to {} MiB of tables; `wasi-guard policy show` tells them. A larger one is refused
-with its size and the limit. Ten thousand rules about single files fit if their names resemble each
-other as words do; names of random digits take a state for each byte.
+addresses), and {MAX_SOURCE_BYTES} bytes of text. It comes to at most {MAX_STATES} states, and to \
+{} MiB of tables;
+`wasi-guard policy show` tells them. A larger one is refused with its size and the limit. Tens of
+thousands of rules about single files fit, whatever their names: where many plain names stand in one
+directory, they are found by a hash.
 ",
         (MAX_CHUNKS * CHUNK_BYTES) >> 20
     )
@@ -169,8 +169,8 @@ const RIGHTS: &str = "
 A name below a preopen has these rights:
 
 1. If a pattern in `deny` matches the name or a directory above it, the name has **no right**. A
-   deny rule beats everything, the order of rules does not matter, and where several match, the
-   first in the file is named in records.
+   deny rule beats everything and the order of rules does not matter. Where several match, records
+   name the one that matches nearest to the preopen, and of those the first in the file.
 2. Otherwise it has **read**, **write**, **create** and **delete** if a pattern of that list
    matches the name.
 3. It has **stat**, to see metadata, if it has another right, or if it is on the way to a name

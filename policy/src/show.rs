@@ -154,14 +154,14 @@ fn sizes(text: &mut Text, table: &Table) {
     // Writing to a string does not fail.
     let _ = writeln!(
         out,
-        "  names        {} states, {} bytes: the rights of a name\n  \
-         directories  {} states, {} bytes: which directories are alike\n  \
+        "  automaton    {} states, {} bytes: the rights of a name\n  \
+         names        {}, {} bytes: plain names that are found by a hash\n  \
          verdicts     {}, {} bytes\n  \
          bytes are told apart in {} classes",
-        stats.names_states,
+        stats.states,
+        stats.rows_bytes,
+        stats.names,
         stats.names_bytes,
-        stats.tree_states,
-        stats.tree_bytes,
         stats.verdicts,
         stats.verdict_bytes,
         stats.classes

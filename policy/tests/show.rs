@@ -73,8 +73,7 @@ fn the_text_is_the_golden_one() {
 fn the_parts_fit_into_the_whole() {
     let policy = policy();
     let stats = compile(&policy, &unknown(&policy)).unwrap().stats();
-    let parts = stats.names_bytes + stats.tree_bytes + stats.verdict_bytes;
-    assert!(stats.names_bytes >= 2 * stats.names_states * stats.classes);
-    assert!(stats.tree_bytes >= 2 * stats.tree_states * stats.classes);
+    let parts = stats.rows_bytes + stats.names_bytes + stats.verdict_bytes;
+    assert!(stats.rows_bytes >= 2 * stats.states * stats.classes);
     assert!(parts < stats.bytes && stats.verdict_bytes == 8 * stats.verdicts);
 }

@@ -40,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn tree_states_are_equal_exactly_if_all_names_below_have_equal_rights(
+    fn directories_are_alike_exactly_if_all_names_below_have_equal_rights(
         lists in preopens(),
         dirs in prop::collection::vec(path(), 2..6),
         below in prop::collection::vec(path(), 1..20),
@@ -53,11 +53,11 @@ proptest! {
             .collect();
         for a in &places {
             for b in &places {
-                let state = |name: &Name| table.tree_state(name.preopen, &borrow(&name.components));
-                let same_state = state(a) == state(b);
+                let number = |name: &Name| table.below(name.preopen, &borrow(&name.components));
+                let alike = number(a) == number(b);
                 // Too large for the evaluator: nothing to compare with.
                 let Ok(same) = same_rights_below(&policy, a, b) else { continue };
-                prop_assert_eq!(same_state, same, "{:?} {:?}", a, b);
+                prop_assert_eq!(alike, same, "{:?} {:?}", a, b);
                 if !same {
                     continue;
                 }
@@ -88,7 +88,7 @@ proptest! {
                     };
                     at(a) != at(b)
                 });
-                let states = [a, b].map(|dir| table.tree_state(0, &borrow(dir)));
+                let states = [a, b].map(|dir| table.below(0, &borrow(dir)));
                 prop_assert!(!differ || states[0] != states[1], "{:?} {:?}", a, b);
             }
         }
@@ -223,6 +223,62 @@ fn ten_hundred_and_thousand_rules_compile_and_agree_with_the_evaluator() {
     }
 }
 
+/// Names that have nothing in common, in one directory and in directories of their own, beside
+/// patterns that match some of them.
+#[test]
+fn ten_thousand_names_without_anything_in_common_agree_with_the_evaluator() {
+    let name = |n: u64| format!("{:016x}", (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    for spread in [false, true] {
+        let file = |n: u64| {
+            if spread { format!("{}/{}", name(n), name(n + 500_000)) } else { name(n) }
+        };
+        let policy = policy(&[[
+            (0..9000).map(file).collect(),
+            vec!["**/0*".into(), "*/9*/**".into(), file(7)],
+            (0..8).map(|n| format!("{}/*", name(n))).collect(),
+            vec![],
+            (9000..9900).map(file).chain(["**/*f".into(), "**/*e/x".into()]).collect(),
+        ]]);
+        let table = compile(&policy, &Addresses::new()).unwrap();
+        assert!(table.stats().names >= 9000, "{:?}", table.stats());
+        let mut different = std::collections::BTreeSet::new();
+        for n in (0..10_000).step_by(211) {
+            let file = file(n);
+            for text in [
+                file.clone(),
+                format!("{file}x"),
+                format!("x{file}"),
+                file[..file.len() - 1].to_owned(),
+                format!("{file}/x"),
+                format!("{}/{file}", name(n)),
+                name(n),
+            ] {
+                let path: Vec<&[u8]> = text.split('/').map(str::as_bytes).collect();
+                let (meant, packed) = (rights(&policy, 0, &path), table.rights(0, &path));
+                let meant = (meant.rights, meant.deny_rule);
+                assert_eq!((packed.rights, packed.deny_rule), meant, "{text}");
+                different.insert(meant);
+            }
+        }
+        assert!(different.len() > 8, "{}", different.len());
+    }
+}
+
+/// Names that are listed although their bytes lead to the same keep no directories apart.
+#[test]
+fn directories_are_alike_whatever_is_listed_in_vain() {
+    let names = (0..100).map(|n| format!("a/f{n}"));
+    let policy = policy(&[[
+        names.chain(["**".into()]).collect(),
+        vec!["**".into()],
+        vec!["**".into()],
+        vec!["**".into()],
+        vec![],
+    ]]);
+    let table = compile(&policy, &Addresses::new()).unwrap();
+    assert_eq!((table.stats().names, table.below(0, &[b"a"])), (0, table.below(0, &[b"b"])));
+}
+
 /// What a plain subset construction takes two to the power of the rules for.
 #[test]
 fn a_hundred_rules_that_match_in_any_directory_compile() {
@@ -256,7 +312,7 @@ fn an_empty_policy_compiles_and_grants_nothing() {
     let policy = policy(&[]);
     let table = compile(&policy, &Addresses::new()).unwrap();
     assert_eq!(table.rights(0, &[]), Default::default());
-    assert_eq!(table.tree_state(0, &[]), 0);
+    assert_eq!(table.below(0, &[]), 0);
     assert_eq!(table.stats().bytes, table.bytes().len());
     let attempt = Attempt::Never(Operation::Exec);
     assert!(!evaluate(&policy, &attempt).allowed);

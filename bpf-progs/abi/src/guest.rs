@@ -39,15 +39,48 @@ pub const MARK_LINKED: u32 = 4;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// A number that no other marked inode of this boot has; never zero.
+    /// A number that no other marked inode of this boot has; zero for a directory that only has a
+    /// place.
     pub id: u64,
-    /// [`MARK_ROOT`], [`MARK_RUNTIME`], [`MARK_LINKED`].
+    /// [`MARK_ROOT`], [`MARK_RUNTIME`], [`MARK_LINKED`]; 0 for a directory that only has a place.
     pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Of a directory.
+    pub place: Place,
+}
+
+assert_layout!(Mark, 48, [u64, u32, u32, Place]);
+
+/// Part of a [`Mark`]: what a directory's path came to, so that the next decision
+/// about a name in it need not read that path again.
+///
+/// Believed only while no name on the whole host was moved since (`rename_lock` in fs/dcache.c,
+/// which every move of a dentry takes), for the same table, and for [`PLACE_TICKS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Odd while somebody writes to the rest. A reader that finds another number after reading
+    /// than before has read nothing.
+    pub version: u64,
+    /// [`crate::table::Header::serial`] of the table.
+    pub serial: u64,
+    /// Sequence number of the kernel's `rename_lock`.
+    pub renames: u32,
+    /// Low half of the jiffies when it was written.
+    pub ticks: u32,
+    /// State of the automaton after the directory's path.
+    pub state: u32,
     /// Zero.
     pub reserved: u32,
 }
 
-assert_layout!(Mark, 16, [u64, u32, u32]);
+assert_layout!(Place, 32, [u64, u64, u32, u32, u32, u32]);
+
+/// How long a [`Place`] is believed, in jiffies: 15 s with 1,000 of them in a second, 150 s with
+/// 100. Renames are counted in 32 bits, by two each; to come back to the same count within this
+/// time would take 14 million renames in each second.
+pub const PLACE_TICKS: u32 = 15_000;
 
 /// Value of the one-entry map `HOST`.
 #[repr(C)]

@@ -16,7 +16,7 @@ pub mod table;
 
 /// Number of the layout as a whole. A change of meaning that leaves sizes as they are must
 /// raise it, because pinned programs are shared only between equal layouts.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// How many guests may be guarded at once on one host (entries of each per-guest map).
 pub const MAX_GUESTS: u32 = 4096;

@@ -20,7 +20,7 @@ pub mod right {
     /// name away, not the file.
     pub const OF_FILE: u16 = READ | WRITE | STAT;
     /// Beside the rights of a name, for the programs only: other names of the file took some away.
-    pub const LINKED: u16 = 1 << 15;
+    pub const LINKED: u16 = 1 << 7;
     /// All of them.
     pub const ALL: u16 = READ | WRITE | CREATE | DELETE | STAT;
 }

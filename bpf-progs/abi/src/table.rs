@@ -1,24 +1,30 @@
 //! The compiled policy: what `wasi-guard-policy` produces and the hooks read.
 //!
-//! A table is a list of [`Chunk`]s, the entries of one BPF array map. Chunk 0 is the
-//! [`Header`]; three regions follow, each a whole number of chunks, at the chunk numbers that
-//! the header names:
+//! A table is a list of [`Chunk`]s, the entries of one BPF array map, read as one run of bytes.
+//! It begins with the [`Header`], which says where the four regions behind it begin, each in units
+//! of its own entries from the beginning of the table:
 //!
-//! * **names**: the automaton over a path read leaf first. Input is each component's bytes in
-//!   their own order, followed by `/`, last component first (`a/b.txt` is fed as `b.txt/a/`).
-//!   At the preopen the column `preopen_column + p` of the state's row holds a verdict number.
-//! * **tree**: the automaton over a path read root first (`a/b.txt` is fed as `a/b.txt/`),
-//!   starting in `tree_start[p]`, minimised: two directories are in the same state exactly if
-//!   every name below the one has the rights of the same name below the other. Only directory
-//!   moves read it.
-//! * **verdicts**: [`Verdict`]s by number.
+//! * **rows** of the automaton, [`Header::stride`] entries of `u16` for each state;
+//! * **verdicts**: [`Verdict`]s by number;
+//! * **named**: buckets of [`NAMED_SLOTS`] [`Named`] names;
+//! * **names**: the bytes of these names.
 //!
-//! A fourth may follow, added at the start of a guest: **links**, buckets of [`BUCKET_SLOTS`]
-//! [`Linked`] files. A file is in the bucket that the low bits of its id name.
+//! The automaton reads a path root first, each name behind a `/`: `a/b.txt` is fed as `/a/b.txt`,
+//! beginning in `root_state[p]`. In a state's row, entry `class` is the next state, where `class`
+//! is the header's `class[byte]`; then follow four more columns:
 //!
-//! A row has `1 << row_shift` entries of `u16`; entry `class` is the next state, where `class`
-//! is the header's `class[byte]`. State 0 of each automaton is dead: no input leaves it, every
-//! verdict in it is number 0, which grants nothing.
+//! * `verdict_column`: the number of the verdict on the path that was read;
+//! * [`BELOW_COLUMN`] behind it: two directories have equal numbers exactly if every name below
+//!   the one has the rights of the same name below the other (docs/policy-reference.md says where
+//!   this is more cautious than it must be);
+//! * [`LIST_COLUMN`] and [`SHARED_COLUMN`] behind it: numbers of lists of names, or 0. A name that
+//!   may follow and is in the first or else in the second leads on as **named** says; one that is
+//!   in neither is read byte by byte.
+//!
+//! State 0 is dead: no input leaves it, and its verdict is number 0, which grants nothing.
+//!
+//! A fifth region may follow, at the start of a chunk, added when a guest starts: **links**, buckets
+//! of [`BUCKET_SLOTS`] [`Linked`] files. A file is in the bucket that the low bits of its id name.
 
 use crate::assert_layout;
 
@@ -28,6 +34,10 @@ pub const CHUNK_BYTES: usize = 16 * 1024;
 pub const CHUNK_ENTRIES: usize = CHUNK_BYTES / 2;
 /// Verdicts of a chunk.
 pub const CHUNK_VERDICTS: usize = CHUNK_BYTES / core::mem::size_of::<Verdict>();
+/// [`Named`] names of a chunk.
+pub const CHUNK_NAMED: usize = CHUNK_BYTES / core::mem::size_of::<Named>();
+/// Words of names of a chunk.
+pub const CHUNK_WORDS: usize = CHUNK_BYTES / 8;
 /// Chunks of the largest table (64 MiB): a limit on what a policy may cost the kernel.
 pub const MAX_CHUNKS: usize = 4096;
 /// States of the largest automaton; a state number is a `u16`.
@@ -36,8 +46,16 @@ pub const MAX_STATES: usize = 65_535;
 pub const MAX_PREOPENS: usize = 64;
 /// Network rules of one policy, after names became addresses.
 pub const MAX_NET_RULES: usize = 256;
-/// Largest `row_shift`: 256 classes and 64 preopens fit into 512 columns.
-pub const MAX_ROW_SHIFT: u32 = 9;
+/// Columns behind those of the classes.
+pub const EXTRA_COLUMNS: usize = 4;
+/// Column behind that of the verdict: which directories are alike.
+pub const BELOW_COLUMN: u32 = 1;
+/// Column behind that of the verdict: the list of names that this state has for itself.
+pub const LIST_COLUMN: u32 = 2;
+/// Column behind that of the verdict: the list of names that many states have in common.
+pub const SHARED_COLUMN: u32 = 3;
+/// Largest [`Header::stride`]: 256 classes and the columns behind them.
+pub const MAX_STRIDE: usize = 256 + EXTRA_COLUMNS;
 
 /// First word of a header.
 pub const MAGIC: u32 = 0x5747_5442;
@@ -62,39 +80,47 @@ pub struct Header {
     pub layout: u32,
     /// [`MODE_AUDIT`] or [`MODE_ENFORCE`].
     pub mode: u32,
-    /// log2 of the entries in a row of the names automaton.
-    pub row_shift: u32,
-    /// log2 of the entries in a row of the tree automaton.
-    pub tree_row_shift: u32,
-    /// First column of the preopens in a names row.
-    pub preopen_column: u32,
+    /// `u16` entries of a row.
+    pub stride: u32,
+    /// Column of the verdict: the first behind those of the classes.
+    pub verdict_column: u32,
     /// Preopens in use.
     pub preopens: u32,
     /// Network rules in use.
     pub net_rules: u32,
-    /// First chunk of the names rows.
-    pub names_chunk: u32,
-    /// First chunk of the tree rows.
-    pub tree_chunk: u32,
-    /// First chunk of the verdicts.
-    pub verdict_chunk: u32,
+    /// 1 if a preopen is a single file, else 0.
+    pub file_roots: u32,
+    /// First entry of the rows, in `u16`s.
+    pub rows_at: u32,
+    /// First verdict, in [`Verdict`]s.
+    pub verdicts_at: u32,
+    /// First bucket's first name, in [`Named`]s; 0 if there are none.
+    pub named_at: u32,
+    /// Number of buckets of [`NAMED_SLOTS`] - 1; the number is a power of two.
+    pub named_mask: u32,
+    /// First word of the names' bytes, in words of 8 bytes.
+    pub names_at: u32,
+    /// What [`name_hash_start`] takes.
+    pub named_seed: u32,
     /// Chunks in all.
     pub chunks: u32,
-    /// State in which the names automaton starts.
-    pub start: u32,
-    /// 1 while the worker loads compiled code and may make memory executable; else 0.
-    pub loading: u32,
     /// First chunk of the linked files' buckets, 0 if there are none.
     pub links_chunk: u32,
-    /// Number of buckets - 1; the number is a power of two.
+    /// Number of buckets of [`BUCKET_SLOTS`] - 1; the number is a power of two.
     pub links_mask: u32,
+    /// 1 if a preopen lies on an overlay file system, else 0.
+    pub overlay: u32,
+    /// A random number, of this table alone: what directories remember of a decision
+    /// ([`crate::guest::Place`]) is about the table with this number. Filled in when the table
+    /// goes into force, zero before.
+    pub serial: u64,
     /// Zero. The programs add it to what the verifier shall not know (bpf-progs/src/walk.rs);
     /// eight bytes, so that nothing at all is known of a sum.
     pub zero: u64,
-    /// Byte to class, for both automata.
+    /// Byte to class.
     pub class: [u8; 256],
-    /// State in which the tree automaton starts, by preopen.
-    pub tree_start: [u16; MAX_PREOPENS],
+    /// State in which the automaton starts, by preopen: the state of the preopen's root.
+    pub root_state: [u16; MAX_PREOPENS],
     /// [`crate::guest::Mark::id`] of each preopen's root; filled in when the table goes into
     /// force, zero before. Never zero for a preopen in use after that.
     pub root: [u64; MAX_PREOPENS],
@@ -104,8 +130,15 @@ pub struct Header {
 
 assert_layout!(
     Header,
-    72 + 256 + 128 + 512 + 32 * MAX_NET_RULES,
-    [[u32; 16], u64, [u8; 256], [u16; MAX_PREOPENS], [u64; MAX_PREOPENS], [NetRule; MAX_NET_RULES]]
+    88 + 256 + 128 + 512 + 32 * MAX_NET_RULES,
+    [
+        [u32; 18],
+        [u64; 2],
+        [u8; 256],
+        [u16; MAX_PREOPENS],
+        [u64; MAX_PREOPENS],
+        [NetRule; MAX_NET_RULES]
+    ]
 );
 const _: () = assert!(core::mem::size_of::<Header>() <= CHUNK_BYTES);
 
@@ -117,11 +150,50 @@ pub struct Verdict {
     pub rights: u16,
     /// Zero.
     pub reserved: u16,
-    /// Number of the first deny rule that matches, 0 if none does.
+    /// Number of the deny rule that decides, 0 if none does.
     pub deny_rule: u32,
 }
 
 assert_layout!(Verdict, 8, [u16, u16, u32]);
+
+/// A name of a list, and where it leads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Named {
+    /// High half of the [`name_hash_step`]. No two names of a bucket have the same one.
+    pub tag: u32,
+    /// Where its bytes are: words from [`Header::names_at`]. They end with a zero byte and are
+    /// padded with more to a whole word. 0 if the slot is free.
+    pub word: u32,
+    /// Number of the list.
+    pub list: u16,
+    /// State after the name.
+    pub to: u16,
+    /// Zero.
+    pub reserved: u32,
+}
+
+assert_layout!(Named, 16, [u32, u32, u16, u16, u32]);
+
+/// Names of a bucket.
+pub const NAMED_SLOTS: usize = 8;
+
+/// What [`name_hash_step`] starts from.
+#[inline(always)]
+#[must_use]
+pub const fn name_hash_start(seed: u32) -> u64 {
+    seed as u64
+}
+
+/// One more word of a name: its bytes in little endian, those from its zero byte on all zero. The
+/// word with the zero byte is the last one of the name; the number of the list comes as one word
+/// more. Low bits choose the bucket, the high half is the tag.
+#[inline(always)]
+#[must_use]
+pub const fn name_hash_step(hash: u64, word: u64) -> u64 {
+    let mixed = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
+}
 
 /// A file with several names that differ in their rights: it has what all of them have.
 #[repr(C)]
@@ -139,7 +211,7 @@ pub struct Linked {
 
 assert_layout!(Linked, 16, [u64, u16, u16, u32]);
 
-/// Slots of a bucket.
+/// Slots of a bucket of links.
 pub const BUCKET_SLOTS: usize = 8;
 /// Buckets of a chunk.
 pub const CHUNK_BUCKETS: usize = CHUNK_BYTES / (BUCKET_SLOTS * core::mem::size_of::<Linked>());

@@ -41,12 +41,12 @@ fn file_mprotect(ctx: LsmContext) -> i32 {
     mapped(&guarded, area.pointer(&OFF_VMA_FILE))
 }
 
-/// Compiled code that cannot be mapped from its file is copied into anonymous memory, until the
-/// policy in force says that it is loaded.
+/// Compiled code that cannot be mapped from its file is copied into anonymous memory, until it is
+/// loaded.
 #[inline(always)]
 fn anonymous(guarded: &Guarded) -> i32 {
     match &guarded.policy {
-        Some(policy) if policy.header.loading != 0 => ALLOW,
+        Some(_) if guarded.is_loading() => ALLOW,
         _ => never(guarded, Operation::MapExec, Names::NONE.first),
     }
 }
@@ -56,7 +56,7 @@ fn anonymous(guarded: &Guarded) -> i32 {
 fn mapped(guarded: &Guarded, file: Object) -> i32 {
     let loading = match &guarded.policy {
         None => guarded.in_setup(),
-        Some(policy) => policy.header.loading != 0,
+        Some(_) => guarded.is_loading(),
     };
     if loading && guarded.is_runtime(file.pointer(&OFF_FILE_DENTRY).pointer(&OFF_DENTRY_INODE)) {
         return ALLOW;

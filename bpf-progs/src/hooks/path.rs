@@ -5,10 +5,9 @@ use wasi_guard_abi::operation::{Operation, Reason, right};
 
 use crate::{
     ALLOW,
-    decide::{Objection, carries, judge_apart, one_name, refuse, require, tree_state},
-    emit::{self, Denial, Names, Written, claim, release},
+    decide::{Objection, carries, judge_apart, one_name, refuse, require},
+    emit::{Denial, Names},
     kernel::{OFF_PATH_DENTRY, Object, RENAME_EXCHANGE, RENAME_NOREPLACE, S_IFMT, S_IFREG},
-    maps::PATHS_END,
     scope::{Guarded, Policy, current},
     walk::{opaque, opaque_wide},
 };
@@ -191,9 +190,10 @@ fn try_rename(policy: &Policy, old: Object, new: Object, exchange: u32) -> Resul
 
     let (there, back) = (to.verdict.rights & right::CARRIED, from.verdict.rights & right::CARRIED);
     carries(from.verdict, to.verdict).map_err(|objection| second(there, objection))?;
-    // An exchange carries both ways, and a directory with all that lies below it. What is below
-    // is compared once: it is equal or not, whichever way something goes.
-    let below = if goes | comes != 0 { same_below(policy, old, new) } else { 0 };
+    // An exchange carries both ways, and a directory with all that lies below it, where everything
+    // must have equal rights: it is equal or not, whichever way something goes.
+    let differ = fact(from.below != to.below);
+    let below = if goes | comes != 0 && differ != 0 { Reason::Widens as u32 } else { 0 };
     let unequal = |rights| Objection { reason: below as u16, rights, rule: 0 };
     if goes != 0 && below != 0 {
         return Err(second(there, unequal(from.verdict.rights)));
@@ -205,40 +205,4 @@ fn try_rename(policy: &Policy, old: Object, new: Object, exchange: u32) -> Resul
         return Err(first(back, unequal(to.verdict.rights)));
     }
     Ok(())
-}
-
-/// A directory may only move between names below which everything has equal rights: 0 if so,
-/// else the number of the [`Reason`] why not.
-#[inline(never)]
-fn same_below(policy: &Policy, old: Object, new: Object) -> u32 {
-    // No scratch means no comparison, and no comparison means no move.
-    let Some(claim) = claim() else { return Reason::Error as u32 };
-    let one = state_below(policy, claim, old);
-    let two = state_below(policy, claim, new);
-    release(claim);
-    let reason = if one == UNKNOWN || two == UNKNOWN {
-        Reason::Error as u32
-    } else if one != two {
-        Reason::Widens as u32
-    } else {
-        0
-    };
-    opaque(policy.header, reason)
-}
-
-/// No state has this number; it takes only 16 bits.
-const UNKNOWN: u32 = u32::MAX;
-
-#[inline(always)]
-fn state_below(policy: &Policy, claim: emit::Claim, dentry: Object) -> u32 {
-    let end = PATHS_END as u32;
-    let mut written = Written { at: end, under: false, preopen: 0, cut: false };
-    emit::path(claim, &Some(*policy), dentry, end, &mut written);
-    if written.cut || !written.under {
-        return UNKNOWN;
-    }
-    // SAFETY: a map value; only the claimer writes to it.
-    let bytes = unsafe { (&raw const (*claim.0).bytes).cast::<u8>() };
-    let state = tree_state(policy, written.preopen, bytes, written.at, end - written.at);
-    opaque(policy.header, state.unwrap_or(UNKNOWN))
 }

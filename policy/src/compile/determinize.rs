@@ -1,48 +1,59 @@
-//! Makes the NFA of a trie deterministic: the subset construction, with one thing that a general
+//! Makes the NFA of a trie deterministic: the subset construction, with two things that a general
 //! library does not know.
 //!
-//! Reading leaf first, a rule such as `**/.git` has decided once its name was read, whatever
-//! directories follow. A plain subset construction remembers from then on *which* of such rules
-//! have decided, in two to the power of their number of states, where only the first deny rule
-//! and the granted rights count. So at each end of a name every position is dropped that cannot
-//! change the verdict any more ([`Outlook`]). (regex-automata's determinisation, without this,
-//! does not end for a few dozen deny rules of this kind.)
+//! Once a name is denied, all below it is, by the same rule. A plain subset construction goes on to
+//! remember what else might match, where nothing counts any more. So at each end of a name every
+//! position is dropped that cannot change the verdict ([`Outlook`]).
+//!
+//! Names that are listed beside the NFA become transitions on whole names: to what their bytes
+//! lead to, and what follows the listed name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use super::machine::{Labelled, Machine};
+use super::machine::{Labelled, Machine, Named};
 use super::nfa::{self, State};
 use super::paths::{Edge, Effect, Trie};
-use super::{Automaton, CompileError, MAX_WORK_POSITIONS, MAX_WORK_STATES};
+use super::{CompileError, MAX_WORK_POSITIONS, MAX_WORK_STATES};
 use crate::model::RuleNumber;
+use wasi_guard_abi::operation::right;
 
 /// The automaton of a trie.
-pub(super) fn build(automaton: Automaton, trie: &Trie) -> Result<Labelled, CompileError> {
-    let states = nfa::build(trie);
-    let (class, inputs) = classes(&states);
+pub(super) fn build(trie: &Trie) -> Result<Labelled, CompileError> {
+    let nfa = nfa::build(trie);
+    let states = &nfa.states;
+    let (class, inputs) = classes(states);
     let mut builder = Builder {
-        automaton,
         outlooks: outlooks(trie),
+        denied: &trie.denied,
         numbers: HashMap::from([(Rc::default(), 0)]),
         found: vec![Rc::default()],
         positions: 0,
     };
     let mut starts = Vec::new();
     for start in &trie.starts {
-        starts.push(builder.number(&[*start as u32])?);
+        let mut set = vec![*start as u32];
+        builder.prune(&mut set);
+        starts.push(builder.number(&set)?);
     }
-    let mut next = vec![0; inputs.len()];
-    let mut output = vec![0];
+    let mut machine = Machine {
+        class,
+        classes: inputs.len(),
+        next: vec![0; inputs.len()],
+        output: vec![0],
+        starts,
+        named: Vec::new(),
+        words: Vec::new(),
+    };
     let mut sets: Vec<Vec<usize>> = vec![Vec::new()];
     let mut set_numbers: HashMap<Vec<usize>, u32> = HashMap::from([(Vec::new(), 0)]);
     let mut seen = vec![false; states.len()];
     let mut targets: Vec<Vec<u32>> = vec![Vec::new(); inputs.len()];
     let slash = usize::from(class[usize::from(b'/')]);
+    let mut words = Words::default();
     let mut at = 1;
     while let Some(kernel) = builder.found.get(at).cloned() {
-        at += 1;
-        let closure = closure(&states, &kernel, &mut seen);
+        let closure = closure(states, &kernel, &mut seen);
         for range in closure.iter().flat_map(|state| &states[*state as usize].ranges) {
             let [low, high] =
                 [range.low, range.high].map(|byte| usize::from(class[usize::from(byte)]));
@@ -67,23 +78,117 @@ pub(super) fn build(automaton: Automaton, trie: &Trie) -> Result<Labelled, Compi
                     number
                 }
             };
-            next.push(number);
+            machine.next.push(number);
             targets.clear();
         }
-        let mut labels: Vec<usize> = closure
-            .iter()
-            .filter_map(|state| trie.nodes.get(*state as usize))
-            .flat_map(|node| node.labels.iter().copied())
-            .collect();
-        labels.sort_unstable();
-        labels.dedup();
-        output.push(*set_numbers.entry(labels).or_insert_with_key(|labels| {
+        let labels = labels(trie, &closure);
+        machine.output.push(*set_numbers.entry(labels).or_insert_with_key(|labels| {
             sets.push(labels.clone());
             sets.len() as u32 - 1
         }));
+        words.note(at as u32, &nfa, trie, &closure);
+        at += 1;
+        // Where the bytes of a name lead is known once every state so far has its row.
+        if at == builder.found.len() {
+            words.resolve(&nfa, &mut seen, &mut machine, &mut builder)?;
+        }
     }
-    let classes = inputs.len();
-    Ok((Machine { automaton, class, classes, next, output, starts }, sets))
+    machine.words = words.words;
+    machine.named.sort_unstable();
+    Ok((machine, sets))
+}
+
+/// The labels of the nodes among states of the NFA.
+fn labels(trie: &Trie, states: &[u32]) -> Vec<usize> {
+    let mut labels: Vec<usize> = states
+        .iter()
+        .filter_map(|state| trie.nodes.get(*state as usize))
+        .flat_map(|node| node.labels.iter().copied())
+        .collect();
+    labels.sort_unstable();
+    labels.dedup();
+    labels
+}
+
+/// Listed names on their way to transitions.
+#[derive(Default)]
+struct Words {
+    words: Vec<Vec<u8>>,
+    numbers: HashMap<Vec<u8>, u32>,
+    /// States and their names, to be resolved.
+    pending: Vec<(u32, BTreeMap<u32, Listed>)>,
+}
+
+/// A name at a state.
+#[derive(Default)]
+struct Listed {
+    /// The nodes that it leads to.
+    nodes: Vec<u32>,
+    /// It is listed at a node that was not reached by `**`.
+    here: bool,
+}
+
+impl Words {
+    /// Notes the names that are listed at one of the positions of a state.
+    fn note(&mut self, state: u32, nfa: &nfa::Nfa, trie: &Trie, closure: &[u32]) {
+        let mut names: BTreeMap<u32, Listed> = BTreeMap::new();
+        let listed = closure.iter().filter_map(|position| {
+            let at = *position as usize;
+            Some((trie.nodes.get(at)?.loops, nfa.listed.get(at)?))
+        });
+        for (loops, (name, node)) in
+            listed.flat_map(|(loops, names)| names.iter().map(move |name| (loops, name)))
+        {
+            let number = match self.numbers.get(name) {
+                Some(number) => *number,
+                None => {
+                    let number = self.words.len() as u32;
+                    self.words.push(name.clone());
+                    self.numbers.insert(name.clone(), number);
+                    number
+                }
+            };
+            let listed = names.entry(number).or_default();
+            listed.nodes.push(*node);
+            listed.here |= !loops;
+        }
+        if !names.is_empty() {
+            self.pending.push((state, names));
+        }
+    }
+
+    /// Makes the noted names transitions; may find new states. From these only a `/` leads on:
+    /// nothing else is asked of them.
+    fn resolve(
+        &mut self,
+        nfa: &nfa::Nfa,
+        seen: &mut [bool],
+        machine: &mut Machine,
+        builder: &mut Builder<'_>,
+    ) -> Result<(), CompileError> {
+        let mut spelled_ends: HashMap<usize, Vec<u32>> = HashMap::new();
+        for (from, names) in std::mem::take(&mut self.pending) {
+            for (word, listed) in names {
+                let name = self.words.get(word as usize).map_or(&[][..], Vec::as_slice);
+                let spelled = machine.spell(from as usize, name);
+                let ends = spelled_ends.entry(spelled).or_insert_with(|| {
+                    closure(&nfa.states, &builder.found[spelled], seen)
+                        .iter()
+                        .flat_map(|state| &nfa.states[*state as usize].ranges)
+                        .filter(|range| (range.low..=range.high).contains(&b'/'))
+                        .map(|range| nfa.ends[range.next as usize])
+                        .collect()
+                });
+                let mut positions = ends.clone();
+                positions.extend(listed.nodes.iter().map(|node| nfa.ends[*node as usize]));
+                positions.sort_unstable();
+                positions.dedup();
+                let to = builder.number(&positions)?;
+                machine.named.push(Named { from, word, to, anywhere: !listed.here });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Classes of bytes that no transition tells apart, numbered in the order of the bytes, and the
@@ -126,8 +231,9 @@ fn closure(states: &[State], kernel: &[u32], seen: &mut [bool]) -> Vec<u32> {
     all
 }
 
-struct Builder {
-    automaton: Automaton,
+struct Builder<'t> {
+    /// The nodes below denied names.
+    denied: &'t HashMap<RuleNumber, usize>,
     outlooks: Vec<Outlook>,
     numbers: HashMap<Rc<[u32]>, u32>,
     found: Vec<Rc<[u32]>>,
@@ -135,7 +241,7 @@ struct Builder {
     positions: usize,
 }
 
-impl Builder {
+impl Builder<'_> {
     /// The number of the state for a sorted set.
     fn number(&mut self, set: &[u32]) -> Result<u32, CompileError> {
         if let Some(number) = self.numbers.get(set) {
@@ -143,7 +249,7 @@ impl Builder {
         }
         self.positions += set.len();
         if self.found.len() == MAX_WORK_STATES || self.positions > MAX_WORK_POSITIONS {
-            return Err(CompileError::Determinize { automaton: self.automaton });
+            return Err(CompileError::Determinize);
         }
         let number = self.found.len() as u32;
         let set: Rc<[u32]> = set.into();
@@ -152,42 +258,42 @@ impl Builder {
         Ok(number)
     }
 
-    /// Drops nodes that cannot change a verdict, because of what others decided for good.
+    /// Drops nodes that cannot change a verdict, because of what others decided for good. Of
+    /// several rules that deny a name the first one counts, and below it nothing else.
     fn prune(&self, nodes: &mut Vec<u32>) {
-        let mut decided: Vec<Prospect> = Vec::new();
+        let outlook = |node: &u32| &self.outlooks[*node as usize];
+        let mut decided = Prospect::default();
         for node in nodes.iter() {
-            for prospect in &self.outlooks[*node as usize].decided {
-                merge(&mut decided, *prospect);
+            decided.merge(outlook(node).decided);
+        }
+        match decided {
+            Prospect { deny: Some(rule), .. } => {
+                nodes.clear();
+                nodes.extend(self.denied.get(&rule).map(|node| *node as u32));
             }
+            Prospect { rights: 0, .. } => {}
+            // Any right brings STAT with it.
+            Prospect { rights, .. } => nodes.retain(|node| {
+                let Outlook { decided, possible } = outlook(node);
+                let new = possible.rights & !(rights | right::STAT) != 0;
+                decided.rights != 0 || possible.deny.is_some() || new
+            }),
         }
-        if decided.is_empty() {
-            return;
-        }
-        nodes.retain(|node| {
-            let outlook = &self.outlooks[*node as usize];
-            let of = |preopen| decided.iter().find(|other| other.preopen == preopen);
-            outlook.decided.iter().any(|own| of(own.preopen).is_none_or(|all| own.matters_in(all)))
-                || outlook
-                    .possible
-                    .iter()
-                    .any(|own| of(own.preopen).is_none_or(|all| own.adds_to(all)))
-        });
     }
 }
 
 /// What can still come of a node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Outlook {
     /// What holds there and at every end of a name from there on.
-    decided: Vec<Prospect>,
+    decided: Prospect,
     /// What may hold somewhere from there on.
-    possible: Vec<Prospect>,
+    possible: Prospect,
 }
 
-/// Effects on one preopen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Effects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Prospect {
-    preopen: usize,
     /// The first deny rule.
     deny: Option<RuleNumber>,
     /// The rights.
@@ -195,40 +301,12 @@ struct Prospect {
 }
 
 impl Prospect {
-    /// Whether a possible effect could change what is decided.
-    fn adds_to(&self, decided: &Prospect) -> bool {
-        match (self.deny, decided.deny) {
-            (Some(own), Some(decided)) => own < decided,
-            (None, Some(_)) => false,
-            (Some(_), None) => true,
-            (None, None) => {
-                // Any right brings STAT with it.
-                let stat = wasi_guard_abi::operation::right::STAT;
-                let implied = if decided.rights == 0 { 0 } else { stat };
-                self.rights & !(decided.rights | implied) != 0
-            }
-        }
-    }
-
-    /// Whether an own decision is part of what is decided.
-    fn matters_in(&self, decided: &Prospect) -> bool {
-        match decided.deny {
-            Some(rule) => self.deny == Some(rule),
-            None => true,
-        }
-    }
-}
-
-fn merge(list: &mut Vec<Prospect>, new: Prospect) {
-    match list.iter_mut().find(|known| known.preopen == new.preopen) {
-        None => list.push(new),
-        Some(known) => {
-            known.rights |= new.rights;
-            known.deny = match (known.deny, new.deny) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-        }
+    fn merge(&mut self, other: Self) {
+        self.rights |= other.rights;
+        self.deny = match (self.deny, other.deny) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
     }
 }
 
@@ -237,36 +315,21 @@ fn outlooks(trie: &Trie) -> Vec<Outlook> {
     let mut outlooks: Vec<Outlook> = Vec::with_capacity(trie.nodes.len());
     // Ends were shared from the leaves on, so every edge leads to a node with a lower number.
     for node in &trie.nodes {
-        let mut own = Vec::new();
+        let mut own = Prospect::default();
         for label in &node.labels {
-            let label = trie.labels[*label];
-            merge(
-                &mut own,
-                match label.effect {
-                    Effect::Grant(rights) => {
-                        Prospect { preopen: label.preopen, deny: None, rights }
-                    }
-                    Effect::Deny(rule) => {
-                        Prospect { preopen: label.preopen, deny: Some(rule), rights: 0 }
-                    }
-                },
-            );
+            own.merge(match trie.labels[*label] {
+                Effect::Grant(rights) => Prospect { deny: None, rights },
+                Effect::Deny(rule) => Prospect { deny: Some(rule), rights: 0 },
+            });
         }
-        let mut outlook = Outlook::default();
-        if node.loops {
-            outlook.decided.clone_from(&own);
-        }
-        outlook.possible = own;
+        let mut outlook =
+            Outlook { decided: if node.loops { own } else { Prospect::default() }, possible: own };
         for (edge, next) in &node.edges {
             // `**` may stand for no name at all: what holds behind it holds here.
             if trie.edges[*edge] == Edge::Names {
-                for prospect in outlooks[*next].decided.clone() {
-                    merge(&mut outlook.decided, prospect);
-                }
+                outlook.decided.merge(outlooks[*next].decided);
             }
-            for prospect in outlooks[*next].possible.clone() {
-                merge(&mut outlook.possible, prospect);
-            }
+            outlook.possible.merge(outlooks[*next].possible);
         }
         outlooks.push(outlook);
     }

@@ -4,13 +4,27 @@
 //! brief practical DFA minimization", Information Processing Letters 112 (2012): O(m log n) for m
 //! transitions that lead anywhere.
 
-use super::machine::Machine;
+use super::machine::{Machine, Named};
 
 /// The smallest automaton that gives the same outputs. State 0 is dead; the others are numbered
 /// in the order in which a breadth-first walk from the starts meets them, so that equal policies
 /// give equal tables.
-pub(super) fn minimize(machine: &Machine) -> Machine {
-    let blocks = blocks(machine);
+///
+/// A name that leads somewhere else than its bytes keeps two states apart unless both have it, even
+/// if its bytes lead from the other one to the same place.
+pub(super) fn minimize(mut machine: Machine) -> Machine {
+    loop {
+        let blocks = blocks(&machine, &machine.output);
+        machine = merged(&machine, &blocks);
+        // What was left out of the automaton may turn out to make no difference.
+        if !machine.drop_needless_names() {
+            return machine;
+        }
+    }
+}
+
+/// One state for each block that can be reached.
+fn merged(machine: &Machine, blocks: &[u32]) -> Machine {
     let mut numbers: Vec<Option<u32>> =
         vec![None; blocks.iter().map(|b| *b as usize + 1).max().unwrap_or(1)];
     numbers[0] = Some(0);
@@ -25,29 +39,36 @@ pub(super) fn minimize(machine: &Machine) -> Machine {
     let starts = machine.starts.iter().map(|start| number(*start, &mut members)).collect();
     let mut next = Vec::new();
     let mut output = Vec::new();
+    let mut named = Vec::new();
     let mut at = 0;
     while let Some(member) = members.get(at).copied() {
-        at += 1;
         output.push(machine.output[member]);
         for state in &machine.next[member * machine.classes..][..machine.classes] {
             let target = number(*state, &mut members);
             next.push(target);
         }
+        for name in machine.named_from(member as u32) {
+            let to = number(name.to, &mut members);
+            named.push(Named { from: at as u32, to, ..*name });
+        }
+        at += 1;
     }
     Machine {
-        automaton: machine.automaton,
         class: machine.class,
         classes: machine.classes,
         next,
         output,
         starts,
+        named,
+        words: machine.words.clone(),
     }
 }
 
-/// For each state the number of its block; block 0 holds the states that are as good as dead.
-fn blocks(machine: &Machine) -> Vec<u32> {
+/// For each state the number of its block, if `outputs` were its outputs; block 0 holds the states
+/// that are as good as dead.
+pub(super) fn blocks(machine: &Machine, outputs: &[u32]) -> Vec<u32> {
     let states = machine.states();
-    let useful = useful(machine);
+    let useful = useful(machine, outputs);
     // Useful states get dense numbers, so that the rest costs nothing.
     let mut dense = vec![u32::MAX; states];
     let mut members = Vec::new();
@@ -64,7 +85,15 @@ fn blocks(machine: &Machine) -> Vec<u32> {
             }
         }
     }
-    let outputs: Vec<u32> = members.iter().map(|state| machine.output[*state]).collect();
+    let mut named = machine.named.clone();
+    named.sort_unstable_by_key(|named| (named.word, named.from));
+    for Named { from, word, to, .. } in named {
+        let [tail, head] = [from, to].map(|state| dense[state as usize]);
+        if tail != u32::MAX && head != u32::MAX {
+            transitions.push(Transition { tail, class: machine.classes as u32 + word, head });
+        }
+    }
+    let outputs: Vec<u32> = members.iter().map(|state| outputs[*state]).collect();
     let partition = refine(&outputs, &transitions);
     let mut blocks = vec![0; states];
     for (index, state) in members.iter().enumerate() {
@@ -74,7 +103,7 @@ fn blocks(machine: &Machine) -> Vec<u32> {
 }
 
 /// States from which an output other than 0 can be reached.
-fn useful(machine: &Machine) -> Vec<bool> {
+fn useful(machine: &Machine, outputs: &[u32]) -> Vec<bool> {
     let states = machine.states();
     let mut before: Vec<(u32, u32)> = Vec::new();
     for state in 0..states {
@@ -88,9 +117,10 @@ fn useful(machine: &Machine) -> Vec<bool> {
             }
         }
     }
+    before.extend(machine.named.iter().map(|named| (named.to, named.from)));
     before.sort_unstable();
     let mut useful: Vec<bool> =
-        (0..states).map(|state| state != 0 && machine.output[state] != 0).collect();
+        (0..states).map(|state| state != 0 && outputs[state] != 0).collect();
     let mut work: Vec<u32> = (0..states as u32).filter(|state| useful[*state as usize]).collect();
     while let Some(state) = work.pop() {
         let from = before.partition_point(|(next, _)| *next < state);

@@ -1,18 +1,18 @@
 //! A policy becomes the tables that the kernel side reads ([`wasi_guard_abi::table`]).
 //!
-//! 1. `paths` writes the patterns of every preopen as sequences of names, once leaf first for
-//!    the names automaton and once root first for the tree automaton, and merges them into a
+//! 1. `paths` writes the patterns of every preopen as sequences of names and merges them into a
 //!    trie;
-//! 2. `nfa` writes the trie as an NFA over bytes;
+//! 2. `nfa` writes the trie as an NFA over bytes; of many plain names in one directory only a list;
 //! 3. `determinize` makes it deterministic, as a `machine`;
-//! 4. `minimize` merges states that no input tells apart;
-//! 5. `pack` joins the byte classes of both automata and lays everything out in chunks.
+//! 4. `minimize` merges states that no input tells apart, and finds directories that are alike;
+//! 5. `pack` lays everything out in chunks, with `named` for the lists.
 //!
 //! The evaluator ([`mod@crate::evaluate`]) shares nothing with this but the syntax tree of patterns.
 
 mod determinize;
 mod machine;
 mod minimize;
+mod named;
 mod nfa;
 mod pack;
 mod paths;
@@ -36,35 +36,6 @@ use paths::Effect;
 pub const MAX_WORK_STATES: usize = 400_000;
 /// Positions that the sets behind those states may have together.
 pub const MAX_WORK_POSITIONS: usize = 40_000_000;
-
-/// Deny rules of a policy whose numbers the table tells apart.
-pub const MAX_TOLD_DENIALS: usize = 1000;
-
-/// Whether the policy has more than [`MAX_TOLD_DENIALS`] deny rules. Its table then says of a
-/// denied name only that it is denied: a verdict's deny rule is the first of the preopen, whichever
-/// it was, and [`fn@crate::evaluate::rights`] finds the one that decided. To tell thousands of
-/// rules apart takes a state for almost every byte of their patterns.
-pub fn joins_denials(policy: &Policy) -> bool {
-    policy.preopens.iter().map(|preopen| preopen.deny.len()).sum::<usize>() > MAX_TOLD_DENIALS
-}
-
-/// Which of the two automata an error is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Automaton {
-    /// Rights by path, read leaf first.
-    Names,
-    /// Equality of directories, read root first.
-    Tree,
-}
-
-impl std::fmt::Display for Automaton {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Names => "names",
-            Self::Tree => "tree",
-        })
-    }
-}
 
 /// Why a policy has no table.
 #[derive(Debug, thiserror::Error)]
@@ -91,22 +62,17 @@ pub enum CompileError {
     },
     /// The automaton could not be made deterministic within the bounds.
     #[error(
-        "the {automaton} automaton needs more than {MAX_WORK_STATES} states while it is made; use fewer patterns with several `*` in one name, or deny directories in place of the files in them"
+        "the automaton needs more than {MAX_WORK_STATES} states while it is made; use fewer patterns with several `*` in one name, or deny directories in place of the files in them"
     )]
-    Determinize {
-        /// Which one.
-        automaton: Automaton,
-    },
+    Determinize,
     /// More byte classes than a table holds.
-    #[error("the automata tell too many bytes apart")]
+    #[error("the automaton tells too many bytes apart")]
     Classes,
     /// More states than a table holds.
     #[error(
-        "the {automaton} automaton has {states} states; a table holds {limit}. Use wider patterns in place of many names, and fewer with several `*` in one name"
+        "the automaton has {states} states; a table holds {limit}. Use fewer patterns that begin with `**`, and fewer with several `*` in one name"
     )]
     States {
-        /// Which one.
-        automaton: Automaton,
         /// How many there are.
         states: usize,
         /// How many there may be.
@@ -119,6 +85,22 @@ pub enum CompileError {
         count: usize,
         /// How many there may be.
         limit: usize,
+    },
+    /// More lists of plain names than a table holds.
+    #[error(
+        "{count} lists of plain names; a table holds 65535. Use wider patterns in place of some"
+    )]
+    Lists {
+        /// How many there are.
+        count: usize,
+    },
+    /// The names could not be laid out.
+    #[error(
+        "{count} plain names do not find places in a table. Use wider patterns in place of some"
+    )]
+    Names {
+        /// How many there are.
+        count: usize,
     },
     /// A table of more bytes than the kernel is asked to hold.
     #[error("the table has {bytes} bytes; it may have {limit}. Use fewer, wider patterns")]
@@ -142,23 +124,22 @@ pub fn compile(policy: &Policy, addresses: &Addresses) -> Result<Table, CompileE
         return Err(CompileError::Preopens { count: policy.preopens.len() });
     }
     let network = network(&policy.network, addresses)?;
-    let (names, verdicts) = names_machine(policy)?;
-    let names = minimize::minimize(&names);
-    let tree = minimize::minimize(&tree_machine(policy)?);
-    pack::pack(policy.mode, policy.preopens.len(), &names, &verdicts, &tree, &network)
+    let (machine, verdicts) = machine(policy)?;
+    let machine = minimize::minimize(machine);
+    pack::pack(policy.mode, &machine, &verdicts, &network)
 }
 
-/// The names automaton. Its outputs are rows of verdicts, one a preopen.
-fn names_machine(policy: &Policy) -> Result<(Machine, Vec<Vec<Verdict>>), CompileError> {
-    let trie = paths::leaf_first(&policy.preopens, joins_denials(policy));
-    let (mut machine, sets) = determinize::build(Automaton::Names, &trie)?;
-    let rows: Vec<Vec<Verdict>> = sets
+/// The automaton. Its outputs are verdicts, and stand at the state *before* the `/` that ends a
+/// name: what a directory may be used for is not what counts below it.
+fn machine(policy: &Policy) -> Result<(Machine, Vec<Verdict>), CompileError> {
+    let trie = paths::trie(&policy.preopens);
+    let (mut machine, sets) = determinize::build(&trie)?;
+    let verdicts: Vec<Verdict> = sets
         .iter()
         .map(|set| {
-            let mut row = vec![Verdict::default(); policy.preopens.len()];
+            let mut verdict = Verdict::default();
             for label in set.iter().filter_map(|label| trie.labels.get(*label)) {
-                let Some(verdict) = row.get_mut(label.preopen) else { continue };
-                match label.effect {
+                match *label {
                     Effect::Grant(bit) => verdict.rights |= bit | right::STAT,
                     Effect::Deny(rule) => {
                         let first = verdict.deny_rule;
@@ -166,38 +147,15 @@ fn names_machine(policy: &Policy) -> Result<(Machine, Vec<Vec<Verdict>>), Compil
                     }
                 }
             }
-            for verdict in row.iter_mut().filter(|verdict| verdict.deny_rule != 0) {
+            if verdict.deny_rule != 0 {
                 verdict.rights = 0;
             }
-            row
+            verdict
         })
         .collect();
-    let verdicts = machine.set_outputs(&rows);
-    Ok((machine, verdicts))
-}
-
-/// The tree automaton. Its outputs are the rights of the name that a `/` ends, and stand at the
-/// state *before* that `/`: two directories may differ in their own rights and still be the same
-/// state, because only what lies below them counts.
-fn tree_machine(policy: &Policy) -> Result<Machine, CompileError> {
-    let trie = paths::root_first(&policy.preopens);
-    let (mut machine, sets) = determinize::build(Automaton::Tree, &trie)?;
-    let rights: Vec<u16> = sets
-        .iter()
-        .map(|set| {
-            let mut mask = 0;
-            for label in set.iter().filter_map(|label| trie.labels.get(*label)) {
-                match label.effect {
-                    Effect::Grant(bit) => mask |= bit | right::STAT,
-                    Effect::Deny(_) => return 0,
-                }
-            }
-            mask
-        })
-        .collect();
-    machine.set_outputs(&rights);
+    let verdicts = machine.set_outputs(&verdicts);
     machine.outputs_before_slash();
-    Ok(machine)
+    Ok((machine, verdicts))
 }
 
 fn network(rules: &[NetworkRule], addresses: &Addresses) -> Result<Vec<NetRule>, CompileError> {

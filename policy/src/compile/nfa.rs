@@ -2,6 +2,9 @@
 //!
 //! Input is each name's bytes followed by `/`. States `0..nodes` are the nodes of the trie; the
 //! others lie inside names.
+//!
+//! Plain names of which many lead on from one node are left out of the automaton and listed by the
+//! side: ten thousand of them would take a state for almost every byte.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,9 +26,27 @@ pub(super) struct State {
     pub(super) free: Vec<u32>,
 }
 
-/// The states of an NFA.
-pub(super) fn build(trie: &Trie) -> Vec<State> {
+/// From how many on the plain names that lead on from a node are listed.
+const LISTED_FROM: usize = 9;
+/// How many bytes the plain names that are not listed may have together; if they have more, all
+/// are listed.
+const MAX_SPELLED: usize = 8192;
+
+/// An NFA.
+#[derive(Debug, Default)]
+pub(super) struct Nfa {
+    pub(super) states: Vec<State>,
+    /// For each node the names that are listed, and the node after each.
+    pub(super) listed: Vec<Vec<(Vec<u8>, u32)>>,
+    /// If there are such names: for each node a state from which only a `/` leads on, to the node.
+    pub(super) ends: Vec<u32>,
+}
+
+/// The NFA of a trie.
+pub(super) fn build(trie: &Trie) -> Nfa {
     let mut writer = Writer { states: vec![State::default(); trie.nodes.len()] };
+    let mut listed = vec![Vec::new(); trie.nodes.len()];
+    let listed_from = if spelled_bytes(trie) > MAX_SPELLED { 1 } else { LISTED_FROM };
     for (entry, node) in (0u32..).zip(&trie.nodes) {
         if node.loops {
             // The looping name ends where it began.
@@ -41,9 +62,51 @@ pub(super) fn build(trie: &Trie) -> Vec<State> {
                 Edge::Name(name) => names.push((name, *next as u32)),
             }
         }
+        if names.iter().filter(|(name, _)| plain(name).is_some()).count() >= listed_from {
+            names.retain(|(name, next)| {
+                let Some(bytes) = plain(name) else { return true };
+                listed[entry as usize].push((bytes, *next));
+                false
+            });
+        }
         writer.names(entry, &names);
     }
-    writer.states
+    let mut ends = Vec::new();
+    if listed.iter().any(|names| !names.is_empty()) {
+        for node in 0..trie.nodes.len() as u32 {
+            let end = writer.add();
+            writer.byte(end, b'/', node);
+            ends.push(end);
+        }
+    }
+    Nfa { states: writer.states, listed, ends }
+}
+
+/// Bytes of all plain names that would be in the automaton.
+fn spelled_bytes(trie: &Trie) -> usize {
+    let spelled = trie.nodes.iter().map(|node| {
+        let lengths: Vec<usize> = node
+            .edges
+            .keys()
+            .filter_map(|edge| match &trie.edges[*edge] {
+                Edge::Name(name) => plain(name).map(|bytes| bytes.len()),
+                Edge::Names => None,
+            })
+            .collect();
+        if lengths.len() < LISTED_FROM { lengths.iter().sum() } else { 0 }
+    });
+    spelled.sum()
+}
+
+/// The bytes of a name without wildcards.
+fn plain(name: &NamePattern) -> Option<Vec<u8>> {
+    name.elements
+        .iter()
+        .map(|element| match element {
+            Element::Byte(byte) => Some(*byte),
+            _ => None,
+        })
+        .collect()
 }
 
 /// A step within a name.

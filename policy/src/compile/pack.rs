@@ -1,50 +1,51 @@
-//! Two automata, verdicts and network rules as the chunks of one table.
+//! The automaton, its verdicts and names, and network rules as the chunks of one table.
 
 use std::collections::HashMap;
 use std::mem::offset_of;
 
 use wasi_guard_abi::LAYOUT;
 use wasi_guard_abi::table::{
-    CHUNK_BYTES, CHUNK_ENTRIES, Header, MAGIC, MAX_CHUNKS, MAX_STATES, MODE_AUDIT, MODE_ENFORCE,
-    NetRule, Verdict,
+    BELOW_COLUMN, CHUNK_BYTES, EXTRA_COLUMNS, Header, LIST_COLUMN, MAGIC, MAX_CHUNKS, MAX_STATES,
+    MODE_AUDIT, MODE_ENFORCE, NAMED_SLOTS, Named as Slot, NetRule, SHARED_COLUMN, Verdict,
 };
 
-use super::CompileError;
 use super::machine::Machine;
 use super::table::{Stats, Table};
+use super::{CompileError, minimize, named};
 use crate::model::Mode;
 
 /// A state or verdict number is a `u16`.
 const MAX_VERDICTS: usize = 1 << 16;
 
-/// `verdicts`: for each output of the names automaton the verdict of each preopen.
+/// `verdicts`: for each output of the automaton.
 pub(super) fn pack(
     mode: Mode,
-    preopens: usize,
-    names: &Machine,
-    verdicts: &[Vec<Verdict>],
-    tree: &Machine,
+    machine: &Machine,
+    verdicts: &[Verdict],
     network: &[NetRule],
 ) -> Result<Table, CompileError> {
-    for machine in [names, tree] {
-        if machine.states() > MAX_STATES {
-            return Err(CompileError::States {
-                automaton: machine.automaton,
-                states: machine.states(),
-                limit: MAX_STATES,
-            });
-        }
+    if machine.states() > MAX_STATES {
+        return Err(CompileError::States { states: machine.states(), limit: MAX_STATES });
     }
-    let classes = Classes::of(names, tree)?;
-    let (numbers, rows) = number_verdicts(names, verdicts, preopens)?;
+    let classes = Classes::of(machine)?;
+    let (numbers, verdict_of) = number_verdicts(machine, verdicts)?;
+    let below = below(machine, verdicts);
+    let lists = named::Lists::of(machine)?;
+    let named = named::region(machine, &lists)?;
 
-    let row_shift = shift(classes.count + preopens);
-    let tree_row_shift = shift(classes.count);
-    let region = |entries: usize| entries.div_ceil(CHUNK_ENTRIES);
-    let names_chunk = 1;
-    let tree_chunk = names_chunk + region(names.states() << row_shift);
-    let verdict_chunk = tree_chunk + region(tree.states() << tree_row_shift);
-    let chunks = verdict_chunk + (numbers.len() * size_of::<Verdict>()).div_ceil(CHUNK_BYTES);
+    let stride = classes.count + EXTRA_COLUMNS;
+    let mut layout = Layout { end: size_of::<Header>() };
+    let rows_bytes = 2 * machine.states() * stride;
+    let rows_at = layout.region(rows_bytes, 2);
+    let verdict_bytes = numbers.len() * size_of::<Verdict>();
+    let verdicts_at = layout.region(verdict_bytes, size_of::<Verdict>());
+    // A bucket lies within one chunk.
+    let bucket = NAMED_SLOTS * size_of::<Slot>();
+    let slots_bytes = named.slots.len() * size_of::<Slot>();
+    let named_at = layout.region(slots_bytes, bucket);
+    let names_bytes = named.words.len() * 8;
+    let names_at = layout.region(names_bytes, 8);
+    let chunks = layout.end.div_ceil(CHUNK_BYTES);
     if chunks > MAX_CHUNKS {
         return Err(CompileError::Size {
             bytes: chunks * CHUNK_BYTES,
@@ -53,62 +54,77 @@ pub(super) fn pack(
     }
 
     let mut bytes = Bytes(vec![0; chunks * CHUNK_BYTES]);
+    let mode = match mode {
+        Mode::Enforce => MODE_ENFORCE,
+        Mode::Audit => MODE_AUDIT,
+    };
     header_numbers(
         &mut bytes,
         [
             (offset_of!(Header, magic), MAGIC as usize),
             (offset_of!(Header, layout), LAYOUT as usize),
-            (
-                offset_of!(Header, mode),
-                match mode {
-                    Mode::Enforce => MODE_ENFORCE,
-                    Mode::Audit => MODE_AUDIT,
-                } as usize,
-            ),
-            (offset_of!(Header, row_shift), row_shift),
-            (offset_of!(Header, tree_row_shift), tree_row_shift),
-            (offset_of!(Header, preopen_column), classes.count),
-            (offset_of!(Header, preopens), preopens),
+            (offset_of!(Header, mode), mode as usize),
+            (offset_of!(Header, stride), stride),
+            (offset_of!(Header, verdict_column), classes.count),
+            (offset_of!(Header, preopens), machine.starts.len()),
             (offset_of!(Header, net_rules), network.len()),
-            (offset_of!(Header, names_chunk), names_chunk),
-            (offset_of!(Header, tree_chunk), tree_chunk),
-            (offset_of!(Header, verdict_chunk), verdict_chunk),
+            (offset_of!(Header, rows_at), rows_at / 2),
+            (offset_of!(Header, verdicts_at), verdicts_at / size_of::<Verdict>()),
+            (
+                offset_of!(Header, named_at),
+                if named.slots.is_empty() { 0 } else { named_at / size_of::<Slot>() },
+            ),
+            (offset_of!(Header, named_mask), named.buckets().saturating_sub(1)),
+            (offset_of!(Header, names_at), names_at / 8),
+            (offset_of!(Header, named_seed), named.seed as usize),
             (offset_of!(Header, chunks), chunks),
-            (offset_of!(Header, start), names.starts.first().map_or(0, |start| *start as usize)),
         ],
     );
     bytes.put(offset_of!(Header, class), &classes.class);
-    for (index, start) in tree.starts.iter().enumerate() {
-        bytes.put(offset_of!(Header, tree_start) + 2 * index, &(*start as u16).to_ne_bytes());
+    for (index, start) in machine.starts.iter().enumerate() {
+        bytes.put(offset_of!(Header, root_state) + 2 * index, &(*start as u16).to_ne_bytes());
     }
     for (index, rule) in network.iter().enumerate() {
         put_net_rule(&mut bytes, offset_of!(Header, net) + size_of::<NetRule>() * index, rule);
     }
 
-    for (state, row) in rows.iter().enumerate() {
-        let at = names_chunk * CHUNK_BYTES + 2 * (state << row_shift);
-        put_row(&mut bytes, at, names, state, &classes);
-        for (preopen, verdict) in row.iter().enumerate() {
-            bytes.put(at + 2 * (classes.count + preopen), &verdict.to_ne_bytes());
+    for state in 0..machine.states() {
+        let at = rows_at + 2 * state * stride;
+        let mut column = |column: usize, value: u16| {
+            bytes.put(at + 2 * column, &value.to_ne_bytes());
+        };
+        for (class, member) in classes.members.iter().enumerate() {
+            column(class, machine.next(state, *member) as u16);
         }
-    }
-    for state in 0..tree.states() {
-        let at = tree_chunk * CHUNK_BYTES + 2 * (state << tree_row_shift);
-        put_row(&mut bytes, at, tree, state, &classes);
+        column(classes.count, verdict_of[state]);
+        column(classes.count + BELOW_COLUMN as usize, below[state]);
+        let [own, shared] = lists.of_state[state];
+        column(classes.count + LIST_COLUMN as usize, own);
+        column(classes.count + SHARED_COLUMN as usize, shared);
     }
     for (number, verdict) in numbers.iter().enumerate() {
-        let at = verdict_chunk * CHUNK_BYTES + size_of::<Verdict>() * number;
+        let at = verdicts_at + size_of::<Verdict>() * number;
         bytes.put(at + offset_of!(Verdict, rights), &verdict.rights.to_ne_bytes());
         bytes.put(at + offset_of!(Verdict, deny_rule), &verdict.deny_rule.to_ne_bytes());
     }
+    for (number, slot) in named.slots.iter().enumerate() {
+        let at = named_at + size_of::<Slot>() * number;
+        bytes.put(at + offset_of!(Slot, tag), &slot.tag.to_ne_bytes());
+        bytes.put(at + offset_of!(Slot, word), &slot.word.to_ne_bytes());
+        bytes.put(at + offset_of!(Slot, list), &slot.list.to_ne_bytes());
+        bytes.put(at + offset_of!(Slot, to), &slot.to.to_ne_bytes());
+    }
+    for (number, word) in named.words.iter().enumerate() {
+        bytes.put(names_at + 8 * number, &word.to_le_bytes());
+    }
     let stats = Stats {
-        names_states: names.states(),
-        names_bytes: 2 * (names.states() << row_shift),
-        tree_states: tree.states(),
-        tree_bytes: 2 * (tree.states() << tree_row_shift),
+        states: machine.states(),
+        rows_bytes,
         classes: classes.count,
         verdicts: numbers.len(),
-        verdict_bytes: numbers.len() * size_of::<Verdict>(),
+        verdict_bytes,
+        names: lists.names(),
+        names_bytes: slots_bytes + names_bytes,
         network_rules: network.len(),
         chunks,
         bytes: bytes.0.len(),
@@ -116,13 +132,34 @@ pub(super) fn pack(
     Ok(Table::new(bytes.0, stats))
 }
 
-/// log2 of the entries of a row with so many columns.
-fn shift(columns: usize) -> usize {
-    columns.next_power_of_two().trailing_zeros() as usize
+/// Regions one behind the other.
+struct Layout {
+    end: usize,
 }
 
-/// Byte classes for both automata: bytes that lead to the same state from every state of both
-/// are one class.
+impl Layout {
+    /// Where a region of so many bytes begins; a multiple of `align`.
+    fn region(&mut self, bytes: usize, align: usize) -> usize {
+        let at = self.end.next_multiple_of(align);
+        self.end = at + bytes;
+        at
+    }
+}
+
+/// For each state the number of what holds below a directory that has the state: rights alone,
+/// whichever rule denies.
+fn below(machine: &Machine, verdicts: &[Verdict]) -> Vec<u16> {
+    let rights: Vec<u32> = machine
+        .output
+        .iter()
+        .map(|output| verdicts.get(*output as usize).map_or(0, |verdict| verdict.rights.into()))
+        .collect();
+    let blocks = minimize::blocks(machine, &rights);
+    // There are no more blocks than states.
+    (0..machine.states()).map(|state| blocks[machine.next(state, b'/')] as u16).collect()
+}
+
+/// Byte classes: bytes that lead to the same state from every state are one class.
 struct Classes {
     class: [u8; 256],
     count: usize,
@@ -131,28 +168,25 @@ struct Classes {
 }
 
 impl Classes {
-    fn of(names: &Machine, tree: &Machine) -> Result<Self, CompileError> {
+    fn of(machine: &Machine) -> Result<Self, CompileError> {
         let mut class = [0; 256];
         let mut members: Vec<u8> = Vec::new();
-        // Most bytes agree already in the classes of both; only one of each is looked at.
-        let mut by_pair: HashMap<(u8, u8), u8> = HashMap::new();
+        // Most bytes agree already in the machine's classes; only one of each is looked at.
+        let mut by_class: HashMap<u8, u8> = HashMap::new();
         let mut by_column: HashMap<Vec<u32>, u8> = HashMap::new();
         for byte in 0..=u8::MAX {
             let at = usize::from(byte);
-            let pair = (names.class[at], tree.class[at]);
-            let number = match by_pair.get(&pair) {
+            let number = match by_class.get(&machine.class[at]) {
                 Some(number) => *number,
                 None => {
-                    let column = |machine: &Machine| -> Vec<u32> {
-                        (0..machine.states()).map(|s| machine.next(s, byte) as u32).collect()
-                    };
-                    let column = [column(names), column(tree)].concat();
+                    let column: Vec<u32> =
+                        (0..machine.states()).map(|s| machine.next(s, byte) as u32).collect();
                     let next = u8::try_from(by_column.len()).map_err(|_| CompileError::Classes)?;
                     let number = *by_column.entry(column).or_insert_with(|| {
                         members.push(byte);
                         next
                     });
-                    by_pair.insert(pair, number);
+                    by_class.insert(machine.class[at], number);
                     number
                 }
             };
@@ -162,30 +196,26 @@ impl Classes {
     }
 }
 
-/// Numbers the verdicts in the order of the states (0 grants nothing) and gives each state's row.
+/// Numbers the verdicts in the order of the states (0 grants nothing), and gives each state's.
 fn number_verdicts(
-    names: &Machine,
-    verdicts: &[Vec<Verdict>],
-    preopens: usize,
-) -> Result<(Vec<Verdict>, Vec<Vec<u16>>), CompileError> {
+    machine: &Machine,
+    verdicts: &[Verdict],
+) -> Result<(Vec<Verdict>, Vec<u16>), CompileError> {
     let mut list = vec![Verdict::default()];
     let mut numbers: HashMap<Verdict, usize> = HashMap::from([(Verdict::default(), 0)]);
-    let mut rows = Vec::with_capacity(names.states());
-    for output in &names.output {
-        let mut row = Vec::with_capacity(preopens);
-        for verdict in verdicts.get(*output as usize).into_iter().flatten() {
-            let number = *numbers.entry(*verdict).or_insert_with(|| {
-                list.push(*verdict);
-                list.len() - 1
-            });
-            row.push(u16::try_from(number).unwrap_or(0));
-        }
-        rows.push(row);
+    let mut row = Vec::with_capacity(machine.states());
+    for output in &machine.output {
+        let verdict = verdicts.get(*output as usize).copied().unwrap_or_default();
+        let number = *numbers.entry(verdict).or_insert_with(|| {
+            list.push(verdict);
+            list.len() - 1
+        });
+        row.push(u16::try_from(number).unwrap_or(0));
     }
     if list.len() > MAX_VERDICTS {
         return Err(CompileError::Verdicts { count: list.len(), limit: MAX_VERDICTS });
     }
-    Ok((list, rows))
+    Ok((list, row))
 }
 
 struct Bytes(Vec<u8>);
@@ -199,13 +229,6 @@ impl Bytes {
 fn header_numbers<const N: usize>(bytes: &mut Bytes, fields: [(usize, usize); N]) {
     for (at, value) in fields {
         bytes.put(at, &(value as u32).to_ne_bytes());
-    }
-}
-
-fn put_row(bytes: &mut Bytes, at: usize, machine: &Machine, state: usize, classes: &Classes) {
-    for (class, member) in classes.members.iter().enumerate() {
-        let next = machine.next(state, *member) as u16;
-        bytes.put(at + 2 * class, &next.to_ne_bytes());
     }
 }
 

@@ -23,13 +23,6 @@ pub(super) enum Edge {
 
 /// What it means to stand at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Label {
-    /// The preopen in whose rules it stands.
-    pub(super) preopen: usize,
-    pub(super) effect: Effect,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Effect {
     /// A right is granted.
     Grant(u16),
@@ -50,11 +43,14 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Trie {
     pub(super) nodes: Vec<Node>,
-    pub(super) labels: Vec<Label>,
+    pub(super) labels: Vec<Effect>,
     /// Different edges.
     pub(super) edges: Vec<Edge>,
     pub(super) starts: Vec<usize>,
-    label_numbers: HashMap<Label, usize>,
+    /// For each deny rule a node from which nothing leads but back to it: below a name that the
+    /// rule denies.
+    pub(super) denied: HashMap<RuleNumber, usize>,
+    label_numbers: HashMap<Effect, usize>,
     edge_numbers: HashMap<Edge, usize>,
 }
 
@@ -65,12 +61,13 @@ impl Trie {
             labels: Vec::new(),
             edges: Vec::new(),
             starts: (0..starts).collect(),
+            denied: HashMap::new(),
             label_numbers: HashMap::new(),
             edge_numbers: HashMap::new(),
         }
     }
 
-    fn add<'e>(&mut self, start: usize, edges: impl IntoIterator<Item = &'e Edge>, label: Label) {
+    fn add<'e>(&mut self, start: usize, edges: impl IntoIterator<Item = &'e Edge>, label: Effect) {
         let mut at = start;
         for edge in edges {
             let number = match self.edge_numbers.get(edge) {
@@ -125,37 +122,20 @@ impl Trie {
     }
 }
 
-/// The patterns of all preopens from the last name to the first. With `joined`, the first deny
-/// rule of a preopen stands for all of them.
-pub(super) fn leaf_first(preopens: &[Preopen], joined: bool) -> Trie {
-    let mut trie = Trie::new(1);
-    for (index, preopen) in preopens.iter().enumerate() {
-        let first = preopen.deny.iter().map(|rule| rule.number).min().filter(|_| joined);
-        for_each_path(preopen, |edges, effect| {
-            let effect = match (effect, first) {
-                (Effect::Deny(_), Some(first)) => Effect::Deny(first),
-                (effect, _) => effect,
-            };
-            trie.add(0, edges.iter().rev(), Label { preopen: index, effect });
-        });
-    }
-    trie.share_ends()
-}
-
 /// The patterns of each preopen from the first name to the last, with a start for each preopen.
-/// Which rule denies makes no difference here.
-pub(super) fn root_first(preopens: &[Preopen]) -> Trie {
+pub(super) fn trie(preopens: &[Preopen]) -> Trie {
     let mut trie = Trie::new(preopens.len());
     for (start, preopen) in preopens.iter().enumerate() {
-        for_each_path(preopen, |edges, effect| {
-            let effect = match effect {
-                Effect::Deny(_) => Effect::Deny(0),
-                grant => grant,
-            };
-            trie.add(start, edges, Label { preopen: 0, effect });
-        });
+        for_each_path(preopen, |edges, effect| trie.add(start, edges, effect));
     }
-    trie.share_ends()
+    let mut trie = trie.share_ends();
+    for (number, label) in trie.labels.iter().enumerate() {
+        if let Effect::Deny(rule) = label {
+            trie.nodes.push(Node { loops: true, labels: vec![number], ..Node::default() });
+            trie.denied.insert(*rule, trie.nodes.len() - 1);
+        }
+    }
+    trie
 }
 
 /// Calls `path` with every sequence of names that has an effect, root first.
@@ -171,11 +151,21 @@ fn for_each_path(preopen: &Preopen, mut path: impl FnMut(&[Edge], Effect)) {
     }
     for rule in &preopen.deny {
         for pattern in rule.pattern.alternatives() {
-            let mut edges = whole_edges(&pattern.parts);
-            // What lies below a denied name is denied; `**` at the end says so already.
-            if pattern.parts.last() != Some(&Part::Names) {
-                edges.push(Edge::Names);
-            }
+            // What lies below a denied name is denied. `**` at the end, unless alone, is one or
+            // more names: the first of them is denied, and with it what lies below.
+            let edges = match pattern.parts.as_slice() {
+                [Part::Names] => vec![Edge::Names],
+                [upper @ .., Part::Names] => {
+                    let mut edges = inner_edges(upper);
+                    edges.extend(below().into_iter().rev());
+                    edges
+                }
+                parts => {
+                    let mut edges = inner_edges(parts);
+                    edges.push(Edge::Names);
+                    edges
+                }
+            };
             path(&edges, Effect::Deny(rule.number));
         }
     }

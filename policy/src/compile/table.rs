@@ -7,10 +7,11 @@ use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wasi_guard_abi::table::{
-    BUCKET_SLOTS, CHUNK_BUCKETS, CHUNK_BYTES, Header, Linked, MAX_CHUNKS, MAX_PREOPENS, NetRule,
-    Verdict,
+    BELOW_COLUMN, BUCKET_SLOTS, CHUNK_BUCKETS, CHUNK_BYTES, Header, LIST_COLUMN, Linked,
+    MAX_CHUNKS, MAX_PREOPENS, NAMED_SLOTS, Named, NetRule, SHARED_COLUMN, Verdict, name_hash_step,
 };
 
+use super::named;
 use crate::network::{Action, Protocol, canonical, mask32, mask128};
 
 /// A compiled policy: the entries of one BPF array map.
@@ -23,20 +24,20 @@ pub struct Table {
 /// Sizes of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// States of the names automaton, the dead one included.
-    pub names_states: usize,
+    /// States of the automaton, the dead one included.
+    pub states: usize,
     /// Bytes of its rows.
-    pub names_bytes: usize,
-    /// States of the tree automaton, the dead one included.
-    pub tree_states: usize,
-    /// Bytes of its rows.
-    pub tree_bytes: usize,
+    pub rows_bytes: usize,
     /// Byte classes.
     pub classes: usize,
     /// Different verdicts, the empty one included.
     pub verdicts: usize,
     /// Bytes of these.
     pub verdict_bytes: usize,
+    /// Names that are found by a hash in place of their bytes.
+    pub names: usize,
+    /// Bytes of these and of the hash.
+    pub names_bytes: usize,
     /// Network rules, after names became addresses.
     pub network_rules: usize,
     /// Chunks of [`CHUNK_BYTES`].
@@ -100,10 +101,20 @@ impl Table {
         Ok(())
     }
 
-    /// Whether the worker still loads compiled code and may make memory executable; at first not.
-    pub fn set_loading(&mut self, loading: bool) {
-        let at = offset_of!(Header, loading);
-        self.bytes[at..at + 4].copy_from_slice(&u32::from(loading).to_ne_bytes());
+    /// Says that the root of a preopen is a single file, or that a preopen lies on an overlay file
+    /// system.
+    pub fn set_special(&mut self, files: bool, overlay: bool) {
+        for (at, value) in
+            [(offset_of!(Header, file_roots), files), (offset_of!(Header, overlay), overlay)]
+        {
+            self.bytes[at..at + 4].copy_from_slice(&u32::from(value).to_ne_bytes());
+        }
+    }
+
+    /// Gives the table a number that no other table of this boot has.
+    pub fn set_serial(&mut self, serial: u64) {
+        let at = offset_of!(Header, serial);
+        self.bytes[at..at + 8].copy_from_slice(&serial.to_ne_bytes());
     }
 
     /// The id set by [`Table::set_root`], 0 before.
@@ -190,19 +201,8 @@ impl Table {
 
     /// The verdict of a name: its components from the preopen down, without `/`.
     pub fn rights(&self, preopen: usize, components: &[&[u8]]) -> Verdict {
-        if preopen >= self.preopens() {
-            return Verdict::default();
-        }
-        let chunk = self.word(offset_of!(Header, names_chunk));
-        let shift = self.word(offset_of!(Header, row_shift));
-        let mut state = self.word(offset_of!(Header, start));
-        for name in components.iter().rev() {
-            state = self.feed(chunk, shift, state, name);
-        }
-        let column = self.word(offset_of!(Header, preopen_column)) + preopen;
-        let number = self.entry(chunk, shift, state, column);
-        let at = self.word(offset_of!(Header, verdict_chunk)) * CHUNK_BYTES
-            + number * size_of::<Verdict>();
+        let number = self.entry(self.state(preopen, components), self.verdict_column());
+        let at = (self.word(offset_of!(Header, verdicts_at)) + number) * size_of::<Verdict>();
         Verdict {
             rights: u16::from_ne_bytes(self.array(at + offset_of!(Verdict, rights))),
             reserved: u16::from_ne_bytes(self.array(at + offset_of!(Verdict, reserved))),
@@ -210,20 +210,55 @@ impl Table {
         }
     }
 
-    /// The state of a directory in the tree automaton. Two directories are in the same state
-    /// exactly if every name below the one has the rights of the same name below the other.
-    pub fn tree_state(&self, preopen: usize, components: &[&[u8]]) -> u16 {
+    /// What holds below a directory, as a number. If it is the same for two directories, every name
+    /// below the one has the rights of the same name below the other.
+    pub fn below(&self, preopen: usize, components: &[&[u8]]) -> u16 {
+        let column = self.verdict_column() + BELOW_COLUMN as usize;
+        self.entry(self.state(preopen, components), column) as u16
+    }
+
+    /// The state after the path; the dead one for a preopen that is not there.
+    fn state(&self, preopen: usize, components: &[&[u8]]) -> usize {
         if preopen >= self.preopens() {
             return 0;
         }
-        let chunk = self.word(offset_of!(Header, tree_chunk));
-        let shift = self.word(offset_of!(Header, tree_row_shift));
-        let start = self.array(offset_of!(Header, tree_start) + 2 * preopen);
+        let start = self.array(offset_of!(Header, root_state) + 2 * preopen);
         let mut state = usize::from(u16::from_ne_bytes(start));
         for name in components {
-            state = self.feed(chunk, shift, state, name);
+            state = self.step(state, b'/');
+            state = match self.named(state, name) {
+                Some(to) => to,
+                None => name.iter().fold(state, |state, byte| self.step(state, *byte)),
+            };
         }
-        state as u16
+        state
+    }
+
+    /// The state to which `name` as a whole leads.
+    fn named(&self, from: usize, name: &[u8]) -> Option<usize> {
+        let words = named::words(name);
+        let hash = named::hash(self.word(offset_of!(Header, named_seed)) as u32, &words);
+        [LIST_COLUMN, SHARED_COLUMN]
+            .map(|column| self.entry(from, self.verdict_column() + column as usize))
+            .into_iter()
+            .filter(|list| *list != 0)
+            .find_map(|list| self.listed(list, name_hash_step(hash, list as u64), &words))
+    }
+
+    fn listed(&self, list: usize, hash: u64, words: &[u64]) -> Option<usize> {
+        let bucket = hash as usize & self.word(offset_of!(Header, named_mask));
+        let first = self.word(offset_of!(Header, named_at)) + bucket * NAMED_SLOTS;
+        let names_at = self.word(offset_of!(Header, names_at));
+        (first..first + NAMED_SLOTS).map(|slot| slot * size_of::<Named>()).find_map(|at| {
+            let word = self.word(at + offset_of!(Named, word));
+            let same = word != 0
+                && self.word(at + offset_of!(Named, tag)) as u64 == hash >> 32
+                && self.half(at + offset_of!(Named, list)) == list
+                && (names_at + word..)
+                    .zip(words)
+                    .all(|(at, word)| u64::from_le_bytes(self.array(8 * at)) == *word);
+            same.then(|| self.half(at + offset_of!(Named, to)))
+        })
     }
 
     /// The number of the first network rule that grants the use of an address, 0 if none does.
@@ -269,15 +304,22 @@ impl Table {
         })
     }
 
-    fn feed(&self, chunk: usize, shift: usize, state: usize, name: &[u8]) -> usize {
-        name.iter().chain(b"/").fold(state, |state, byte| {
-            let class = self.bytes[offset_of!(Header, class) + usize::from(*byte)];
-            self.entry(chunk, shift, state, usize::from(class))
-        })
+    fn verdict_column(&self) -> usize {
+        self.word(offset_of!(Header, verdict_column))
     }
 
-    fn entry(&self, chunk: usize, shift: usize, state: usize, column: usize) -> usize {
-        let at = chunk * CHUNK_BYTES + 2 * ((state << shift) + column);
+    fn step(&self, state: usize, byte: u8) -> usize {
+        let class = self.bytes[offset_of!(Header, class) + usize::from(byte)];
+        self.entry(state, usize::from(class))
+    }
+
+    fn entry(&self, state: usize, column: usize) -> usize {
+        let (rows, stride) =
+            (self.word(offset_of!(Header, rows_at)), self.word(offset_of!(Header, stride)));
+        self.half(2 * (rows + state * stride + column))
+    }
+
+    fn half(&self, at: usize) -> usize {
         usize::from(u16::from_ne_bytes(self.array(at)))
     }
 

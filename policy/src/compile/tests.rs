@@ -1,13 +1,13 @@
 //! What is too large for a table is refused with its size and the limit, and what just fits is
 //! taken whole.
 
-use wasi_guard_abi::table::{CHUNK_BYTES, MAX_CHUNKS, MAX_STATES};
+use wasi_guard_abi::table::{CHUNK_BYTES, EXTRA_COLUMNS, Header, MAX_CHUNKS, MAX_STATES};
 
 use super::*;
 use crate::model::Mode;
 
 /// An automaton of so many states; every byte of `classes` leads somewhere else from state 1.
-fn machine(automaton: Automaton, states: usize, classes: usize) -> Machine {
+fn machine(states: usize, classes: usize) -> Machine {
     let mut class = [0; 256];
     for (byte, class) in class.iter_mut().enumerate() {
         *class = byte.min(classes - 1) as u8;
@@ -18,66 +18,43 @@ fn machine(automaton: Automaton, states: usize, classes: usize) -> Machine {
             *next = (at % states) as u32;
         }
     }
-    Machine { automaton, class, classes, next, output: vec![0; states], starts: vec![0] }
+    let (named, words) = (Vec::new(), Vec::new());
+    Machine { class, classes, next, output: vec![0; states], starts: vec![0], named, words }
 }
 
-fn packed(names: &Machine, verdicts: &[Vec<Verdict>], tree: &Machine) -> Result<Table, String> {
-    let preopens = verdicts.first().map_or(1, Vec::len);
-    pack::pack(Mode::Enforce, preopens, names, verdicts, tree, &[]).map_err(|e| e.to_string())
-}
-
-fn nothing() -> Vec<Vec<Verdict>> {
-    vec![vec![Verdict::default()]]
+fn packed(machine: &Machine, verdicts: &[Verdict]) -> Result<Table, String> {
+    pack::pack(Mode::Enforce, machine, verdicts, &[]).map_err(|e| e.to_string())
 }
 
 #[test]
 fn states() {
-    let small = |automaton| machine(automaton, 1, 1);
-    let full = |automaton| machine(automaton, MAX_STATES, 1);
-    let over = |automaton| machine(automaton, MAX_STATES + 1, 1);
-    let table =
-        packed(&full(Automaton::Names), &nothing(), &full(Automaton::Tree)).unwrap().stats();
-    assert_eq!((table.names_states, table.tree_states), (MAX_STATES, MAX_STATES));
-    for (names, tree, word) in [
-        (over(Automaton::Names), small(Automaton::Tree), "names"),
-        (small(Automaton::Names), over(Automaton::Tree), "tree"),
-    ] {
-        let error = packed(&names, &nothing(), &tree).unwrap_err();
-        let wanted = format!("the {word} automaton has 65536 states; a table holds 65535. ");
-        assert!(error.starts_with(&wanted), "{error}");
-    }
+    let table = packed(&machine(MAX_STATES, 1), &[Verdict::default()]).unwrap().stats();
+    assert_eq!(table.states, MAX_STATES);
+    let error = packed(&machine(MAX_STATES + 1, 1), &[Verdict::default()]).unwrap_err();
+    assert!(error.starts_with("the automaton has 65536 states; a table holds 65535. "), "{error}");
 }
 
 #[test]
 fn chunks() {
-    let tree = machine(Automaton::Tree, 1, 1);
-    // 256 classes and one preopen: rows of a KiB, 16 in a chunk.
-    let names = |chunks: usize| machine(Automaton::Names, 16 * chunks, 256);
-    // Beside the rows there are three chunks: header, tree and verdicts.
-    let table = packed(&names(MAX_CHUNKS - 3), &nothing(), &tree).unwrap();
-    assert_eq!(table.bytes().len(), MAX_CHUNKS * CHUNK_BYTES);
-    let error = packed(&names(MAX_CHUNKS - 2), &nothing(), &tree).unwrap_err();
-    let (bytes, limit) = ((MAX_CHUNKS + 1) * CHUNK_BYTES, MAX_CHUNKS * CHUNK_BYTES);
-    assert_eq!(
-        error,
-        format!("the table has {bytes} bytes; it may have {limit}. Use fewer, wider patterns")
-    );
-}
-
-#[test]
-fn verdicts() {
-    let tree = machine(Automaton::Tree, 1, 1);
-    // 64 preopens, each denied by a rule of its own in every state.
-    let rows = |states: u32| -> Vec<Vec<Verdict>> {
-        let verdict = |rule| Verdict { deny_rule: rule, ..Verdict::default() };
-        (0..states).map(|state| (0..64).map(|it| verdict(64 * state + it)).collect()).collect()
+    let row = 2 * (256 + EXTRA_COLUMNS);
+    // Behind the rows there is one verdict.
+    let room = MAX_CHUNKS * CHUNK_BYTES - size_of::<Header>() - size_of::<Verdict>();
+    let most = room / row;
+    assert!(most > MAX_STATES, "no table of {MAX_STATES} states is too large");
+    // So only names can make it so: each takes two slots of 16 bytes and its own 256 bytes.
+    let with_names = |count: usize| {
+        let mut machine = machine(MAX_STATES, 256);
+        machine.words = (0..count).map(|n| format!("{n:0>255}").into_bytes()).collect();
+        machine.named = (0..count as u32)
+            .map(|word| machine::Named { from: 1, word, to: 1, anywhere: false })
+            .collect();
+        machine
     };
-    let names = |states: u32| {
-        let output = (0..states).collect();
-        Machine { output, ..machine(Automaton::Names, states as usize, 1) }
-    };
-    let table = packed(&names(1024), &rows(1024), &tree).unwrap();
-    assert_eq!(table.stats().verdicts, 65_536);
-    let error = packed(&names(1025), &rows(1025), &tree).unwrap_err();
-    assert!(error.starts_with("65600 different verdicts; a table holds 65536. "), "{error}");
+    assert!(packed(&with_names(50_000), &[Verdict::default()]).is_ok());
+    let error = packed(&with_names(150_000), &[Verdict::default()]).unwrap_err();
+    let limit = MAX_CHUNKS * CHUNK_BYTES;
+    let size = error.strip_prefix("the table has ").unwrap();
+    let (size, rest) = size.split_once(' ').unwrap();
+    assert!((limit..2 * limit).contains(&size.parse::<usize>().unwrap()), "{error}");
+    assert_eq!(rest, format!("bytes; it may have {limit}. Use fewer, wider patterns"));
 }

@@ -10,7 +10,8 @@ use crate::model::{PathRule, Policy, Preopen, RuleNumber};
 pub struct Decision {
     /// Mask of [`wasi_guard_abi::operation::right`].
     pub rights: u16,
-    /// Number of the first deny rule that matches, 0 if none does.
+    /// Number of the deny rule that decides, 0 if none matches: of those that match the name
+    /// nearest to the preopen the first one.
     pub deny_rule: RuleNumber,
     /// For each right that a rule of its list grants the first such rule: a bit of
     /// [`wasi_guard_abi::operation::right`] and the number. Empty if a deny rule matches.
@@ -35,12 +36,12 @@ pub fn rights(policy: &Policy, preopen: usize, components: &[&[u8]]) -> Decision
         return Decision::default();
     };
     // A deny rule denies what it matches and everything below: it matches some beginning of the
-    // path, the path itself included.
-    let denies = |rule: &&PathRule| {
-        (0..=components.len()).any(|length| matches_rule(rule, &components[..length]))
-    };
-    if let Some(rule) = preopen.deny.iter().filter(denies).min_by_key(|rule| rule.number) {
-        return Decision { deny_rule: rule.number, ..Decision::default() };
+    // path, the path itself included. The shortest beginning that is denied decides.
+    for length in 0..=components.len() {
+        let denies = |rule: &&PathRule| matches_rule(rule, &components[..length]);
+        if let Some(rule) = preopen.deny.iter().filter(denies).min_by_key(|rule| rule.number) {
+            return Decision { deny_rule: rule.number, ..Decision::default() };
+        }
     }
     let mut decision = Decision::default();
     let mut leads = false;

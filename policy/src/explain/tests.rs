@@ -43,8 +43,8 @@ fn answers_name_the_deciding_line_and_the_runner_up() {
         (
             "read",
             &["/data/key/a.pem"],
-            "denied\n  denied by deny \"**/*.pem\" (line 9)\n  \
-             without it: still denied by deny \"key\" (line 9)\n  needed: read; has: none",
+            "denied\n  denied by deny \"key\" (line 9)\n  \
+             without it: still denied by deny \"**/*.pem\" (line 9)\n  needed: read; has: none",
         ),
         (
             "stat",

@@ -217,6 +217,9 @@ impl Guest {
     }
 
     fn put(&mut self, table: &Table, limit: Duration) -> Result<()> {
+        let mut table = table.clone();
+        // What directories remember is about this table and no other.
+        table.set_serial(crate::mark::random_id()?);
         let chunks = table.chunks();
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let mut map = Array::<MapData, Chunk>::create(count, INNER_MAP)
@@ -239,18 +242,22 @@ impl Guest {
         Ok(())
     }
 
-    /// Ends the leave to make memory executable, in `table`, which is in force, and in the kernel:
-    /// one word of the header changes in its place, which no program can see half of.
+    /// Lets the worker make memory executable under the policy, to load compiled code.
     ///
     /// # Errors
-    /// If no table is in force, or the kernel refuses.
-    pub fn end_loading(&mut self, table: &mut Table) -> Result<()> {
-        let step = "end the leave to make memory executable";
-        table.set_loading(false);
-        match (&mut self.table, table.chunks().first()) {
-            (Some(map), Some(header)) => map.set(0, Chunk(*header), 0).step(|| step.into()),
-            _ => Err(Error::new(step)),
-        }
+    /// If the kernel refuses.
+    pub fn begin_loading(&mut self) -> Result<()> {
+        let id = self.id();
+        self.pins.loading.insert(id, 1, 0).map_err(|error| full(error, "LOADING"))
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn end_loading(&mut self) -> Result<()> {
+        let id = self.id();
+        self.pins.loading.remove(&id).step(|| "end the leave to make memory executable".into())
     }
 
     /// Bounds the guest anew, while it runs: each limit that is `None` is lifted. Memory that it

@@ -1,4 +1,4 @@
-//! Marks on inodes: the roots of preopens, and wasi-guard's own files.
+//! Marks on inodes: the roots of preopens, wasi-guard's own files, files with several names.
 
 use std::{
     collections::BTreeSet,
@@ -43,8 +43,9 @@ impl Marks {
             Err(error) => return Err(Error::new("read an inode's mark").because(error)),
         };
         let id = if old.id == 0 { random_id()? } else { old.id };
-        let new = Mark { id, flags: old.flags | flag, reserved: 0 };
-        if new != old {
+        // Without the place that a directory may have: it is somebody else's to write.
+        let new = Mark { id, flags: old.flags | flag, ..Mark::default() };
+        if (new.id, new.flags) != (old.id, old.flags) {
             self.map.insert(&fd, new, 0).step(|| "mark an inode".into())?;
         }
         Ok(id)
@@ -120,7 +121,8 @@ fn open_path(path: &Path) -> std::io::Result<File> {
     fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)
 }
 
-fn random_id() -> Result<u64> {
+/// A random number other than zero.
+pub(crate) fn random_id() -> Result<u64> {
     let mut bytes = [0u8; 8];
     while bytes == [0; 8] {
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())

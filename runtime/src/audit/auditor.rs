@@ -3,7 +3,6 @@
 use wasi_guard_abi::operation::Reason;
 use wasi_guard_enforce::guest::Counts;
 use wasi_guard_enforce::records::{Denial, Name};
-use wasi_guard_policy::compile::joins_denials;
 use wasi_guard_policy::evaluate::rights;
 use wasi_guard_policy::{Mode, Origin, Policy, Rule};
 
@@ -185,28 +184,13 @@ fn body<'a>(denial: &Denial, policy: &'a Policy) -> line::Denial<'a> {
         rights: text::rights(denial.rights),
         verdict: if let_through { "would_deny" } else { "denied" },
         reason: denial.reason.name(),
-        rule: deciding(denial, policy).map(rule),
+        rule: policy.rule(denial.rule).map(rule),
         // What every hook of ours answers; see bpf-progs/src/main.rs.
         errno: (!let_through).then_some("EACCES"),
         errno_number: (!let_through).then_some(libc::EACCES),
         pid: denial.process,
         tid: denial.thread,
     }
-}
-
-/// The rule that decided. The kernel names it, but for deny rules of a policy that has so many that
-/// its table does not tell them apart: these are found by the name, if the record has all of it
-/// and it is the name that is denied.
-fn deciding<'p>(denial: &Denial, policy: &'p Policy) -> Option<&'p Rule> {
-    match denial.reason {
-        Reason::Deny if joins_denials(policy) => {}
-        Reason::Linked if joins_denials(policy) => return None,
-        _ => return policy.rule(denial.rule),
-    }
-    let name = denial.names.get(usize::from(denial.second)).filter(|_| !denial.cut)?;
-    let components: Vec<&[u8]> =
-        name.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
-    policy.rule(rights(policy, usize::from(name.preopen?), &components).deny_rule)
 }
 
 fn names<'a>(denial: &Denial, policy: &'a Policy) -> Option<line::Names<'a>> {

@@ -78,7 +78,7 @@ pub(crate) fn start(
     let Step::Message(FromWorker::Hardened { .. }) = hardened else {
         return steps.unexpected(hardened, "give up its rights");
     };
-    table.set_loading(true);
+    guest.begin_loading()?;
     guest.arm(&table)?;
     steps.send(&ToWorker::Armed)?;
     let answer = steps.next()?;
@@ -90,7 +90,7 @@ pub(crate) fn start(
     let loaded = steps.next()?;
     match loaded {
         Step::Message(FromWorker::Loaded { layers }) => {
-            guest.end_loading(&mut table)?;
+            guest.end_loading()?;
             auditor.start(&layers);
             steps.send(&ToWorker::Start)?;
             Ok(Started::Running(Box::new(Running {

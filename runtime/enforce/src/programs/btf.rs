@@ -35,6 +35,7 @@ pub struct KernelTypes {
     /// Position of each type's header by id; 0 is void.
     types: Vec<usize>,
     structs: HashMap<Vec<u8>, u32>,
+    typedefs: HashMap<Vec<u8>, u32>,
     hooks: HashMap<Vec<u8>, u32>,
 }
 
@@ -86,6 +87,7 @@ impl KernelTypes {
             strings: strings_at..strings_end,
             types: vec![0],
             structs: HashMap::new(),
+            typedefs: HashMap::new(),
             hooks: HashMap::new(),
         };
         let mut at = types_at;
@@ -98,6 +100,9 @@ impl KernelTypes {
                 if !name.is_empty() {
                     this.structs.entry(name).or_insert(id);
                 }
+            } else if kind == KIND_TYPEDEF {
+                let name = this.string(u32_at(&this.data, at)?)?.to_vec();
+                this.typedefs.entry(name).or_insert(id);
             } else if kind == KIND_FUNC {
                 let name = this.string(u32_at(&this.data, at)?)?;
                 if let Some(hook) = name.strip_prefix(b"bpf_lsm_") {
@@ -167,11 +172,23 @@ impl KernelTypes {
     /// # Errors
     /// If the kernel has no such struct or member.
     pub fn member(&self, of: &str, path: &str) -> Result<Member> {
+        self.member_in(self.structs.get(of.as_bytes()), of, path)
+    }
+
+    /// [`KernelTypes::member`] of a struct that has a name only as a typedef.
+    ///
+    /// # Errors
+    /// If the kernel has no such type or member.
+    pub fn typedef_member(&self, of: &str, path: &str) -> Result<Member> {
+        self.member_in(self.typedefs.get(of.as_bytes()), of, path)
+    }
+
+    fn member_in(&self, id: Option<&u32>, of: &str, path: &str) -> Result<Member> {
         let missing = || {
             Error::new(format!("find {of}.{path} in the kernel's type information"))
                 .hint("this kernel is newer or older than those that wasi-guard knows; see docs/architecture.md for tested ones")
         };
-        let mut id = *self.structs.get(of.as_bytes()).ok_or_else(missing)?;
+        let mut id = *id.ok_or_else(missing)?;
         let mut offset = 0;
         for name in path.split('.') {
             let member = self.find(id, name.as_bytes()).ok_or_else(missing)?;

@@ -17,6 +17,7 @@ use super::{
     BPFFS, Build, HostLock, LOG_LEVEL, OBJECT,
     btf::KernelTypes,
     hooks::HOOKS,
+    kernel_symbols,
     pins::{MAPS, Pins, remove_pins},
 };
 use crate::{
@@ -218,6 +219,8 @@ fn load_object(build: &Build, types: &KernelTypes, tables: &Path) -> Result<Ebpf
     for (name, value) in &globals {
         loader.override_global(name, value, true);
     }
+    let rename_lock = kernel_symbols::rename_lock(types)?;
+    loader.override_global("RENAME_LOCK", &rename_lock, true);
     loader.override_global("AYA_LOG_LEVEL", &level, true);
     loader.map_pin_path(TABLES, tables);
     loader.load(OBJECT).map_err(|error| {

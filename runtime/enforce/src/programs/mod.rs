@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod hooks;
+mod kernel_symbols;
 mod load;
 mod lock;
 mod pins;

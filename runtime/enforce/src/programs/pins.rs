@@ -31,7 +31,8 @@ use crate::{
 };
 
 /// Maps of the object that userspace works with; each is pinned.
-pub(crate) const MAPS: &[&str] = &["HOST", "GUESTS", "TABLES", "RINGS", "MARKS", "SCRATCH"];
+pub(crate) const MAPS: &[&str] =
+    &["HOST", "GUESTS", "TABLES", "RINGS", "LOADING", "MARKS", "SCRATCH"];
 
 /// Handles of everything pinned. Links are held as well, so that removal of the pins by
 /// somebody else does not unguard the guests of this process.
@@ -40,6 +41,7 @@ pub struct Pins {
     pub(crate) guests: HashMap<MapData, u64, Guest>,
     pub(crate) tables: HashOfMaps<MapData, u64, Array<MapData, Chunk>>,
     pub(crate) rings: HashOfMaps<MapData, u64, RingBuf<MapData>>,
+    pub(crate) loading: HashMap<MapData, u64, u32>,
     /// Marks of inodes.
     pub marks: Marks,
     links: Vec<PinnedLink>,
@@ -93,6 +95,8 @@ impl Pins {
             tables: HashOfMaps::try_from(map(dir, "TABLES")?)
                 .step(|| "use the map TABLES".into())?,
             rings: HashOfMaps::try_from(map(dir, "RINGS")?).step(|| "use the map RINGS".into())?,
+            loading: HashMap::try_from(map(dir, "LOADING")?)
+                .step(|| "use the map LOADING".into())?,
             marks: Marks::new(
                 InodeStorage::<_, Mark>::try_from(map(dir, "MARKS")?)
                     .step(|| "use the map MARKS".into())?,
@@ -147,6 +151,7 @@ impl Pins {
     pub fn forget(&mut self, cgroup: u64) {
         // Entries that were never made are no error here.
         let _ = self.tables.remove(&cgroup);
+        let _ = self.loading.remove(&cgroup);
         let _ = self.rings.remove(&cgroup);
         let _ = self.guests.remove(&cgroup);
     }

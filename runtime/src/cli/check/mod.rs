@@ -181,10 +181,10 @@ fn summary(file: &PolicyFile, policy: &Policy, table: &Table, warnings: usize) -
     row(
         "table",
         &format!(
-            "{} bytes, {} states for names, {} for directories, {} byte classes",
+            "{} bytes, {} states, {} plain names by hash, {} byte classes",
             table.bytes().len(),
-            stats.names_states,
-            stats.tree_states,
+            stats.states,
+            stats.names,
             stats.classes
         ),
     );

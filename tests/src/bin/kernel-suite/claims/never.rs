@@ -153,20 +153,16 @@ fn executable_memory_is_denied(lab: &Lab) -> Result<()> {
 
 fn executable_memory_is_allowed_while_code_is_loaded(lab: &Lab) -> Result<()> {
     let mut stage = stage(lab)?;
-    let mut table = stage.table()?;
-    table.set_loading(true);
-    stage.guest.arm(&table)?;
+    stage.guest.begin_loading()?;
     let address = result(stage.inside.ask(&map(libc::PROT_READ))?)?;
     result(stage.inside.ask(&protect(address))?)?;
-    stage.guest.end_loading(&mut table)?;
+    stage.guest.end_loading()?;
     stage.never(&map(RX), Operation::MapExec)?;
     // A file of the guest's is none of the runtime's.
     std::fs::write(stage.roots[0].join("f"), [0x90; 4096])?;
     let file = File::open(stage.roots[0].join("f"))?;
     let mut stage = given(lab, file)?;
-    let mut table = stage.table()?;
-    table.set_loading(true);
-    stage.guest.arm(&table)?;
+    stage.guest.begin_loading()?;
     let mut args = [0, 4096, RX, libc::MAP_PRIVATE].map(|value| number(value.into())).to_vec();
     args.extend([handle(), number(0)]);
     stage.never(&Do::Raw(libc::SYS_mmap, args), Operation::MapExec)
