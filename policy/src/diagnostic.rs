@@ -79,14 +79,15 @@ impl Diagnostic {
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
         let indent = " ".repeat((self.column as usize).saturating_sub(1));
-        let end = self.span.end.clamp(self.span.start, line_start + line.len().max(1));
+        // The place may be the line's end, which the line does not have.
+        let end = self.span.end.min(line_start + line.len()).max(self.span.start);
         let marked = source.bytes.get(self.span.start..end).unwrap_or_default();
         let carets = "^".repeat(String::from_utf8_lossy(marked).chars().count().max(1));
         let mut out = format!(
             "{}: {}\n{gutter}--> {}:{}:{}\n{gutter} |\n{number} | {text}\n{gutter} | {indent}{carets}\n",
             self.severity,
             printable(&self.message),
-            source.name,
+            printable(&source.name),
             self.line,
             self.column,
         );
@@ -119,7 +120,7 @@ pub fn render_all(diagnostics: &[Diagnostic], source: &Source) -> String {
             .into_iter()
             .flatten()
             .collect();
-    out.push_str(&format!("{}: {}\n", source.name, counts.join(", ")));
+    out.push_str(&format!("{}: {}\n", printable(&source.name), counts.join(", ")));
     out
 }
 
@@ -245,6 +246,21 @@ mod tests {
             diagnostic.render(&source),
             "error: unknown key `raed`\n --> app.toml:2:2\n  |\n2 |  raed = \"\u{fffd}[31m\"\n  |  ^^^^\n  = hint: did you mean `read`?\n"
         );
+    }
+
+    #[test]
+    fn a_place_at_the_end_of_any_line_is_shown() {
+        for text in ["[[\r", "[[\r\n", "[[\n", "[[", "\r", "", "\n\r\n"] {
+            let source = Source::new("app\u{1b}.toml", text);
+            let lines = LineIndex::new(&source);
+            for start in 0..=text.len() {
+                for end in start..=text.len() {
+                    let found = Diagnostic::new(Severity::Error, &lines, start..end, "bad", None);
+                    let shown = found.render(&source);
+                    assert!(shown.contains('^') && shown.contains("--> app\u{fffd}.toml:"));
+                }
+            }
+        }
     }
 
     #[test]
