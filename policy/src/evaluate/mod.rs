@@ -1,7 +1,7 @@
 //! The reference evaluator: what a policy says about an attempt, in plain Rust.
 //!
 //! It is the oracle for the compiled tables and for the kernel side, so it is written to be
-//! checked against `docs/policy-reference.md` by reading: patterns are matched by backtracking,
+//! checked against `docs/policy-reference.md` by reading: patterns are matched piece by piece,
 //! rule by rule, and nothing is shared with [`mod@crate::compile`].
 
 mod matcher;

@@ -3,7 +3,7 @@
 //! The text of a pattern becomes a [`Pattern`]: a few [`PathPattern`]s (one for each way to
 //! choose from its `{a,b}` groups), each a list of [`Part`]s, one a name. Validation, compiler
 //! and evaluator share this syntax tree and nothing else: how it is matched is written twice on
-//! purpose, once as automata in [`mod@crate::compile`] and once as plain backtracking in
+//! purpose, once as automata in [`mod@crate::compile`] and once piece by piece in
 //! [`mod@crate::evaluate`], and tests hold the two against each other.
 
 pub(crate) mod cover;
