@@ -25,8 +25,12 @@ const KIND_DATASEC: u32 = 15;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_ENUM64: u32 = 19;
 
-/// Typedefs and qualifiers that are followed before giving up.
+/// Typedefs and qualifiers that are followed before giving up, and structs in each other.
 const MAX_INDIRECTIONS: usize = 16;
+/// Members that are looked at before giving up: `task_struct`, the largest, has some hundreds.
+const MAX_MEMBERS: usize = 65_536;
+/// Longest name, with its NUL (the kernel's `KSYM_NAME_LEN`).
+const MAX_NAME: usize = 512;
 
 /// The kernel's types.
 pub struct KernelTypes {
@@ -119,7 +123,7 @@ impl KernelTypes {
     fn string(&self, offset: u32) -> Option<&[u8]> {
         let strings = self.data.get(self.strings.clone())?;
         let rest = strings.get(offset as usize..)?;
-        rest.get(..rest.iter().position(|byte| *byte == 0)?)
+        rest.get(..rest.iter().take(MAX_NAME).position(|byte| *byte == 0)?)
     }
 
     fn header(&self, id: u32) -> Option<(usize, u32, usize)> {
@@ -142,13 +146,20 @@ impl KernelTypes {
         None
     }
 
-    fn find(&self, id: u32, name: &[u8]) -> Option<Member> {
+    /// A member of a struct, `depth` structs down in the one that was asked about. `left` is how
+    /// many members may still be looked at: a struct that contains itself, or the next one twice,
+    /// and so on, would keep us for ever.
+    fn find(&self, id: u32, name: &[u8], depth: usize, left: &mut usize) -> Option<Member> {
+        if depth == MAX_INDIRECTIONS {
+            return None;
+        }
         let (at, info, entries) = self.header(self.behind(id)?)?;
         if !matches!(info >> 24 & 0x1f, KIND_STRUCT | KIND_UNION) {
             return None;
         }
         let has_bitfields = info >> 31 != 0;
         for n in 0..entries {
+            *left = left.checked_sub(1)?;
             let member = at + 12 + n * 12;
             let kind = u32_at(&self.data, member + 4)?;
             let raw = u32_at(&self.data, member + 8)?;
@@ -159,9 +170,10 @@ impl KernelTypes {
             }
             // Members of anonymous structs and unions count as the outer one's.
             if member_name.is_empty()
-                && let Some(inner) = self.find(kind, name)
+                && let Some(inner) = self.find(kind, name, depth + 1, left)
             {
-                return Some(Member { offset: bits / 8 + inner.offset, kind: inner.kind });
+                let offset = inner.offset.checked_add(bits / 8)?;
+                return Some(Member { offset, kind: inner.kind });
             }
         }
         None
@@ -189,10 +201,11 @@ impl KernelTypes {
                 .hint("this kernel is newer or older than those that wasi-guard knows; see docs/architecture.md for tested ones")
         };
         let mut id = *id.ok_or_else(missing)?;
-        let mut offset = 0;
+        let mut offset = 0_u32;
+        let mut left = MAX_MEMBERS;
         for name in path.split('.') {
-            let member = self.find(id, name.as_bytes()).ok_or_else(missing)?;
-            offset += member.offset;
+            let member = self.find(id, name.as_bytes(), 0, &mut left).ok_or_else(missing)?;
+            offset = offset.checked_add(member.offset).ok_or_else(missing)?;
             id = member.kind;
         }
         Ok(Member { offset, kind: id })
@@ -255,9 +268,11 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
+    const STRINGS: &[u8] = b"\0outer\0a\0b\0bpf_lsm_h\0x\0y\0";
+
     /// struct outer { int a; struct { int b; }; } and FUNC bpf_lsm_h(x, y).
     fn sample() -> Vec<u8> {
-        let strings = b"\0outer\0a\0b\0bpf_lsm_h\0x\0y\0";
+        let strings = STRINGS;
         let name =
             |text: &[u8]| strings.windows(text.len()).position(|w| w == text).unwrap() as u32;
         let mut types: Vec<u32> = Vec::new();
@@ -267,15 +282,19 @@ mod tests {
         types.extend([name(b"outer"), 4 << 24 | 2, 8, name(b"a\0"), 1, 0, 0, 2, 32]); // 3
         types.extend([0, 13 << 24 | 2, 1, name(b"x\0"), 1, name(b"y\0"), 1]); // 4: proto
         types.extend([name(b"bpf_lsm_h"), 12 << 24, 4]); // 5: func
+        whole(&types)
+    }
+
+    fn whole(types: &[u32]) -> Vec<u8> {
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut data = Vec::new();
         data.extend(MAGIC.to_le_bytes());
         data.extend([1, 0]);
-        for word in [24, 0, types.len(), types.len(), strings.len()] {
+        for word in [24, 0, types.len(), types.len(), STRINGS.len()] {
             data.extend((word as u32).to_le_bytes());
         }
         data.extend(types);
-        data.extend(strings);
+        data.extend(STRINGS);
         data
     }
 
@@ -310,6 +329,49 @@ mod tests {
                 let _ = types.member("outer", "b");
                 let _ = types.hook_parameter("h", "y");
             }
+        }
+    }
+
+    /// The first two would be endless, the third a number too large.
+    #[test]
+    fn structs_that_contain_themselves_end() {
+        let outer = 1;
+        let itself = whole(&[outer, 4 << 24 | 1, 4, 0, 1, 0]);
+        // Each of 20 structs has the next one three times, so the last one is there 3^20 times.
+        let tree: Vec<u32> = (1..=20)
+            .flat_map(|id| {
+                let next = id + 1;
+                [
+                    if id == 1 { outer } else { 0 },
+                    4 << 24 | 3,
+                    4,
+                    0,
+                    next,
+                    0,
+                    0,
+                    next,
+                    0,
+                    0,
+                    next,
+                    0,
+                ]
+            })
+            .collect();
+        let a = 7;
+        let far = whole(
+            &[
+                [outer, 4 << 24 | 1, 4, 0, 2, u32::MAX].as_slice(),
+                &(2..=10)
+                    .flat_map(|id| [0, 4 << 24 | 1, 4, 0, id + 1, u32::MAX])
+                    .collect::<Vec<_>>(),
+                &[0, 4 << 24 | 1, 4, a, 0, u32::MAX],
+            ]
+            .concat(),
+        );
+        for data in [itself, whole(&tree), far] {
+            let types = KernelTypes::parse(data).unwrap();
+            assert!(types.has_struct("outer"));
+            assert!(types.member("outer", "a").is_err());
         }
     }
 }
