@@ -179,7 +179,7 @@ tables! {
         /// Processor time as a share of one processor: `0.5` is half of one, `2` is two. From
         /// 0.01 to 1024. A guest that wants more waits.
         Cpu = "cpu": Number, Some("no bound");
-        /// Threads of the guest and the runtime around it.
+        /// Threads of the guest and the runtime around it, from 1 to 4194304.
         Pids = "pids": Integer, Some("no bound");
         /// Wall-clock time, as in `"30s"`: a whole number with `ms`, `s`, `m` or `h`. The guest
         /// ends when it is over.

@@ -128,3 +128,77 @@ fn text() {
     assert!(error.starts_with("error: file of 16777217 bytes\n"), "{error}");
     assert!(error.contains("hint: it may have 16777216 bytes"), "{error}");
 }
+
+/// What is too long in each list, with its place, beside what just is not.
+#[test]
+fn patterns() {
+    let policy = |list: &str, pattern: &str| {
+        loaded(format!(
+            "version = 1\n[[preopen]]\nguest = '/data'\nhost = '.'\nread = ['x']\n\
+             {list} = ['y', '{pattern}']\n"
+        ))
+    };
+    let names = |count: usize| vec!["n".repeat(31); count].join("/");
+    for list in ["write", "create", "delete", "deny"] {
+        for (good, bad, part, message) in [
+            (names(128), names(128) + "nn", 0, "pattern of more than 4096 bytes"),
+            ("n/".repeat(127) + "n", "n/".repeat(128) + "n", 0, "pattern of more than 128 names"),
+            (
+                "n".to_owned() + &"{a,b}".repeat(8),
+                "n".to_owned() + &"{a,b}".repeat(9),
+                41,
+                "the groups stand for more than 256 patterns",
+            ),
+        ] {
+            assert!(policy(list, &good).is_ok(), "{list} {message}");
+            let error = policy(list, &bad).unwrap_err();
+            assert!(error.starts_with(&format!("error: {message}\n")), "{error}");
+            let column = list.len() + 11 + part;
+            assert!(error.contains(&format!(" large:6:{column}\n")), "{list} {column}: {error}");
+        }
+    }
+}
+
+/// No file can have such a name, so the rule is about nothing; a warning says so.
+#[test]
+fn names_in_patterns() {
+    let text = |list: &str, length: usize| {
+        format!(
+            "version = 1\n[[preopen]]\nguest = '/data'\nhost = '.'\nread = ['x']\n\
+             {list} = ['a/{}/*']\n",
+            "n".repeat(length)
+        )
+    };
+    for list in ["write", "create", "delete", "deny"] {
+        assert_eq!(load(&Source::new("long", text(list, 255))).unwrap().1, []);
+        let warnings = load(&Source::new("long", text(list, 256))).unwrap().1;
+        let [warning] = &warnings[..] else { panic!("{list}: {warnings:?}") };
+        assert_eq!(warning.message, "this rule never matches: no file can have such a name");
+        assert_eq!((warning.line, warning.column), (6, list.len() as u32 + 5));
+    }
+}
+
+/// The kernel takes no longer ones.
+#[test]
+fn paths() {
+    let policy = |guest: &str, host: &str, file: &str| {
+        loaded(format!(
+            "version = 1\n[[preopen]]\nguest = '{guest}'\nhost = '{host}'\nread = ['x']\n\
+             [audit]\nfile = '{file}'\n"
+        ))
+    };
+    let name = "n".repeat(255);
+    let path = vec![name.as_str(); 16].join("/");
+    assert_eq!(path.len(), 4095);
+    assert!(policy(&name, &path, &path).is_ok());
+    for (bad, what) in [(name + "n", "a name"), (path + "/", "a path")] {
+        for (error, place) in [
+            (policy(&bad, "d", "f"), "`guest` is too long\n --> large:3:9"),
+            (policy("d", &bad, "f"), "`host` is too long\n --> large:4:8"),
+            (policy("d", "d", &bad), "`file` is too long\n --> large:7:8"),
+        ] {
+            let error = error.unwrap_err();
+            assert!(error.starts_with(&format!("error: {place}\n")), "{what}: {error}");
+        }
+    }
+}

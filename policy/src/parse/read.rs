@@ -10,10 +10,15 @@ use super::fields::{self, Field, Text};
 use crate::diagnostic::{Findings, nearest};
 use crate::model::{Audit, Limits, Mode, RuleKind};
 use crate::network::{Action, Endpoint};
-use crate::pattern::Pattern;
+use crate::pattern::{MAX_NAME_BYTES, Pattern};
 use crate::quantity;
 use crate::schema::{AuditKey, LimitsKey, NetworkKey, PreopenKey, RootKey};
 use crate::source::Span;
+
+/// Longest path that the kernel takes, in bytes, without the NUL at its end.
+const MAX_PATH_BYTES: usize = 4095;
+/// Most threads that the kernel can have (`PID_MAX_LIMIT`); a larger `pids.max` is an error there.
+const MAX_PIDS: u64 = 4 << 20;
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -151,14 +156,17 @@ impl Reader<'_, '_> {
         preopen
     }
 
-    /// A path that is neither empty nor contains NUL.
+    /// A path that the kernel would take: not empty, without NUL, and not too long.
     fn path(&mut self, value: &Value<'_>, key: &str) -> Option<String> {
         let text = fields::text(value, self.text)?.text;
         if text.is_empty() {
             self.findings.error(
                 value.span(),
                 format!("`{key}` is empty"),
-                Some("name a directory".into()),
+                Some(match key {
+                    "file" => "name a file, or leave it out for standard error".into(),
+                    _ => "name a directory".into(),
+                }),
             );
             return None;
         }
@@ -167,6 +175,17 @@ impl Reader<'_, '_> {
                 value.span(),
                 format!("NUL in `{key}`"),
                 Some("no path contains NUL".into()),
+            );
+            return None;
+        }
+        if text.len() > MAX_PATH_BYTES || text.split('/').any(|name| name.len() > MAX_NAME_BYTES) {
+            self.findings.error(
+                value.span(),
+                format!("`{key}` is too long"),
+                Some(format!(
+                    "a path has at most {MAX_PATH_BYTES} bytes, and each name in it \
+                     {MAX_NAME_BYTES}"
+                )),
             );
             return None;
         }
@@ -230,12 +249,14 @@ impl Reader<'_, '_> {
                     }
                 }
                 LimitsKey::Pids => {
-                    limits.pids = fields::unsigned(value).filter(|pids| *pids > 0);
+                    limits.pids = fields::unsigned(value).filter(|it| (1..=MAX_PIDS).contains(it));
                     if limits.pids.is_none() {
                         self.findings.error(
                             value.span(),
                             "`pids` is out of range",
-                            Some("write how many threads there may be, at least 1".into()),
+                            Some(format!(
+                                "write how many threads there may be, from 1 to {MAX_PIDS}"
+                            )),
                         );
                     }
                 }
