@@ -4,9 +4,18 @@
 //! parts work together.
 
 pub mod audit;
+#[cfg(feature = "run")]
 pub mod cache;
+#[cfg(feature = "run")]
 pub mod cli;
+#[cfg(feature = "run")]
 pub mod compile;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod protocol;
+mod stderr;
+#[cfg(feature = "run")]
 pub mod supervisor;
+#[cfg(feature = "run")]
 pub mod worker;

@@ -12,10 +12,16 @@ use sha2::{Digest, Sha256};
 
 use crate::host::{self, Task};
 use crate::process;
-use crate::project::{Project, cargo};
+use crate::project::Project;
+use crate::tools::Tool;
 
-const LINKER_VERSION: &str = "0.13.0";
 const LLVM: &str = "/usr/lib/llvm-22";
+const LINKER: Tool = Tool {
+    name: "bpf-linker",
+    version: "0.13.0",
+    options: &["--no-default-features", "--features", "llvm-22"],
+    variables: &[("LLVM_PREFIX", LLVM)],
+};
 const RUSTC: &str = "/usr/bin/rustc";
 const TARGET: &str = "bpfel-unknown-none";
 const PROGRAM: &str = "wasi-guard-bpf";
@@ -158,7 +164,7 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) ->
 /// Builds the object; returns it with its record.
 fn build(project: &Project) -> Result<(Vec<u8>, Record)> {
     host::ensure(&[Task::Bpf])?;
-    let linker = linker(project)?;
+    let linker = LINKER.install(project)?;
     let target = project.target.join("bpf");
     // Not `--quiet`: the first build takes a minute.
     let mut command = bpf_cargo(project, "build");
@@ -219,30 +225,6 @@ fn flags(project: &Project, linker: &Path) -> Result<Vec<String>> {
         mapped.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())),
     );
     Ok(flags)
-}
-
-/// bpf-linker in the right version, built at the first time.
-fn linker(project: &Project) -> Result<PathBuf> {
-    let tools = project.target.join("tools");
-    let linker = tools.join("bin/bpf-linker");
-    if linker.exists() && version(&linker)? == format!("bpf-linker {LINKER_VERSION}") {
-        return Ok(linker);
-    }
-    eprintln!("Building bpf-linker {LINKER_VERSION} (once, some minutes)");
-    let mut command = Command::new(cargo());
-    command
-        .args(["install", "--locked", "--force", "--no-default-features"])
-        .args(["--features", "llvm-22", "--version", LINKER_VERSION, "--root"])
-        .arg(&tools)
-        .arg("--target-dir")
-        .arg(tools.join("build"))
-        .arg("bpf-linker")
-        .env("LLVM_PREFIX", LLVM)
-        .current_dir(&project.root);
-    process::run(&mut command)?;
-    // Half a gigabyte that nobody needs again.
-    let _ = fs::remove_dir_all(tools.join("build"));
-    Ok(linker)
 }
 
 fn tools(linker: &Path) -> Result<Tools> {

@@ -21,6 +21,8 @@ pub enum Task {
     Guests,
     /// Fetch guests and tools that come as Python packages.
     Python,
+    /// Run the fuzz targets.
+    Fuzz,
 }
 
 struct Package {
@@ -33,7 +35,7 @@ const fn package(task: Task, name: &'static str, why: &'static str) -> Package {
     Package { name, task, why }
 }
 
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 19] = [
     package(Task::Bpf, "rustc-web", "the rustc that has a core library for the BPF target"),
     package(Task::Bpf, "libstd-rust-web-dev-bpf", "that core library"),
     package(Task::Bpf, "llvm-22-dev", "bpf-linker is built against it"),
@@ -52,6 +54,7 @@ const PACKAGES: [Package; 18] = [
     package(Task::Guests, "wasi-libc", "their C library"),
     package(Task::Guests, "libclang-rt-22-dev-wasm32", "their compiler runtime"),
     package(Task::Python, "python3-pip", "fetches ready-made guests and tools from PyPI"),
+    package(Task::Fuzz, "g++", "compiles libFuzzer"),
 ];
 
 /// Makes sure that everything for these tasks is installed: names what is missing and installs

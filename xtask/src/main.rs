@@ -21,6 +21,7 @@ enum Cli {
     Bench(commands::bench::Args),
     Bpf(commands::bpf::Args),
     Docs(commands::docs::Args),
+    Fuzz(commands::fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Cli::Bench(args) => commands::bench::run(&args).map(done),
         Cli::Bpf(args) => commands::bpf::run(&args).map(done),
         Cli::Docs(args) => commands::docs::run(&args).map(done),
+        Cli::Fuzz(args) => commands::fuzz::run(&args).map(done),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

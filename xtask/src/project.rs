@@ -76,7 +76,7 @@ impl Project {
 
 /// What `cargo run` sets for xtask. Passed on to another cargo it would make build scripts and
 /// `option_env!` see another environment than in a build by hand, and so build things twice.
-const OF_CARGO_RUN: [&str; 6] = [
+pub(crate) const OF_CARGO_RUN: [&str; 6] = [
     "CARGO_MANIFEST_DIR",
     "CARGO_MANIFEST_PATH",
     "CARGO_PKG_NAME",

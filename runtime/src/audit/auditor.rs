@@ -165,7 +165,7 @@ impl Auditor {
 
 /// Audit trouble goes to stderr, which may be the very thing that is broken.
 fn say(text: &str) {
-    crate::cli::report::warning(text);
+    crate::stderr::warning(text);
 }
 
 fn body<'a>(denial: &Denial, policy: &'a Policy) -> line::Denial<'a> {

@@ -19,13 +19,13 @@ pub struct Sink {
 enum Target {
     Stderr(Stderr),
     File(File),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     Test(Box<dyn TestWrite>),
 }
 
-#[cfg(test)]
-pub(super) trait TestWrite: Write + Send + std::fmt::Debug {}
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) trait TestWrite: Write + Send + std::fmt::Debug {}
+#[cfg(any(test, feature = "fuzzing"))]
 impl<T: Write + Send + std::fmt::Debug> TestWrite for T {}
 
 impl Sink {
@@ -64,8 +64,8 @@ impl Sink {
         Self::new(Target::File(fd.into()), "the audit descriptor".into())
     }
 
-    #[cfg(test)]
-    pub(super) fn test(target: impl TestWrite + 'static) -> Self {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn test(target: impl TestWrite + 'static) -> Self {
         Self::new(Target::Test(Box::new(target)), "the test".into())
     }
 
@@ -122,7 +122,7 @@ impl Sink {
         match &mut self.target {
             Target::Stderr(stderr) => stderr.write(bytes),
             Target::File(file) => file.write(bytes),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "fuzzing"))]
             Target::Test(test) => test.write(bytes),
         }
     }

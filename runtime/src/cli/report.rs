@@ -7,24 +7,13 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
+pub(crate) use crate::stderr::{printable, warning, write};
 use crate::supervisor::Error;
 
 /// Prints an error to stderr: the step, its causes, the hint, and with `verbose` the details.
 pub fn error(error: &Error, verbose: bool) {
     write(&text(error, verbose));
-}
-
-/// Prints a warning to stderr.
-pub fn warning(text: &str) {
-    write(&format!("warning: {}\n", printable(text)));
-}
-
-/// Writes text that is already in its final form to stderr.
-pub fn write(text: &str) {
-    // Nothing is left to be done if stderr is closed.
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// The error as [`error`] prints it.
@@ -58,19 +47,6 @@ pub fn text(error: &Error, verbose: bool) -> String {
         None => {}
     }
     out
-}
-
-/// Control characters do not reach the terminal: paths, and names that a guest chose, stand in
-/// messages.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\t' => ' ',
-            c if c.is_control() => '\u{fffd}',
-            c => c,
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ mod channel;
 mod config;
 mod layers;
 mod message;
+#[cfg(feature = "run")]
 mod options;
 mod reload;
 mod sealed;
@@ -63,6 +64,7 @@ pub use config::{
 };
 pub use layers::{Layers, Seccomp};
 pub use message::{CompileStep, End, FromWorker, ToWorker};
+#[cfg(feature = "run")]
 pub use options::{OptionError, Options, check_options};
 pub use reload::{Answer, InForce, MAX_REQUEST, Request, RequestError, cut};
 pub use sealed::{SealedError, read as read_sealed, write as write_sealed};

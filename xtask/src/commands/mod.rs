@@ -4,5 +4,6 @@ pub(crate) mod bench;
 pub(crate) mod bpf;
 pub(crate) mod demo;
 pub(crate) mod docs;
+pub(crate) mod fuzz;
 pub(crate) mod test;
 pub(crate) mod vm;

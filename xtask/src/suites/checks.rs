@@ -6,23 +6,25 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::{Context, Counts};
-use crate::project::{Project, cargo};
+use crate::tools::Tool;
 use crate::{bpf as object, docs as pages, process};
 
 /// `cargo deny` in the version whose configuration deny.toml is.
-const DENY_VERSION: &str = "0.20.2";
+const DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    options: &["--no-default-features"],
+    variables: &[],
+};
 
 pub(super) fn format(context: &Context) -> Result<Counts> {
     let project = &context.project;
     process::run(&mut project.cargo(["fmt", "--all", "--check"]))?;
-    // A workspace of its own, built by another compiler.
-    process::run(&mut project.cargo([
-        "fmt",
-        "--check",
-        "--manifest-path",
-        "bpf-progs/Cargo.toml",
-    ]))?;
-    Ok(Counts { passed: 2, failed: 0 })
+    // Workspaces of their own: built by another compiler, and with other options.
+    for manifest in ["bpf-progs/Cargo.toml", "fuzz/Cargo.toml"] {
+        process::run(&mut project.cargo(["fmt", "--check", "--manifest-path", manifest]))?;
+    }
+    Ok(Counts { passed: 3, failed: 0 })
 }
 
 pub(super) fn clippy(context: &Context) -> Result<Counts> {
@@ -53,7 +55,7 @@ pub(super) fn bpf(context: &Context) -> Result<Counts> {
 /// must not depend on what was written there this morning.
 pub(super) fn deny(context: &Context) -> Result<Counts> {
     let project = &context.project;
-    let deny = install_deny(project)?;
+    let deny = DENY.install(project)?;
     process::run(Command::new(deny).current_dir(&project.root).args([
         "--workspace",
         "--locked",
@@ -63,28 +65,6 @@ pub(super) fn deny(context: &Context) -> Result<Counts> {
         "sources",
     ]))?;
     Ok(Counts::ONE_PASSED)
-}
-
-fn install_deny(project: &Project) -> Result<std::path::PathBuf> {
-    let tools = project.target.join("tools");
-    let deny = tools.join("bin/cargo-deny");
-    let wanted = format!("cargo-deny {DENY_VERSION}");
-    if deny.exists() && process::capture(Command::new(&deny).arg("--version"))?.trim() == wanted {
-        return Ok(deny);
-    }
-    eprintln!("Building {wanted} (once, some minutes)");
-    let mut command = Command::new(cargo());
-    command
-        .args(["install", "--locked", "--force", "--no-default-features", "--version"])
-        .args([DENY_VERSION, "--root"])
-        .arg(&tools)
-        .arg("--target-dir")
-        .arg(tools.join("build"))
-        .arg("cargo-deny")
-        .current_dir(&project.root);
-    process::run(&mut command)?;
-    let _ = std::fs::remove_dir_all(tools.join("build"));
-    Ok(deny)
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@
 //! suite fails it.
 
 mod checks;
+mod fuzz;
 mod inside;
 mod unit;
 
@@ -36,6 +37,7 @@ pub const SUITES: &[Suite] = &[
     suite("deny", "licenses, sources and bans of all dependencies", checks::deny),
     suite("docs", "generated pages are up to date", checks::docs),
     suite("unit", "unit, command line and documentation tests", unit::run),
+    suite("fuzz", "hostile inputs, from a corpus and new ones", fuzz::run),
     suite("bpf", "the BPF object belongs to its sources", checks::bpf),
     suite("kernel-6.1", "hooks and verdicts on Linux 6.1", |c| inside::kernel(c, Series::V6_1)),
     suite("kernel-6.12", "hooks and verdicts on Linux 6.12", |c| inside::kernel(c, Series::V6_12)),
