@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::{IpAddr, ToSocketAddrs as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -11,9 +10,10 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 use wasi_guard_enforce::cgroup;
-use wasi_guard_policy::{Policy, Source, Table, load, render_all};
+use wasi_guard_policy::{Policy, Table, load, render_all};
 
 use super::{Error, Grants, Job};
+use crate::cli::PolicyFile;
 use crate::protocol::Options;
 
 /// A directory that the guest gets.
@@ -101,12 +101,8 @@ impl Plan {
 }
 
 fn read_policy(path: &Path, warnings: &mut Vec<String>) -> Result<(Policy, String), Error> {
-    let bytes = fs::read(path).map_err(|error| {
-        Error::step(format!("read the policy {}", path.display()), error)
-            .hint("--policy names a TOML file; see docs/policy-reference.md")
-    })?;
-    let digest = blake3::hash(&bytes).to_hex().to_string();
-    let source = Source { name: path.display().to_string(), bytes };
+    let PolicyFile { source, digest, .. } = PolicyFile::read(path)?;
+    let digest = digest.to_hex().to_string();
     match load(&source) {
         Ok((policy, found)) => {
             if !found.is_empty() {

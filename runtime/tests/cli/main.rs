@@ -74,4 +74,4 @@ macro_rules! golden_tests {
     };
 }
 
-golden_tests! { cache check explain help module policy policy_reload policy_show policy_test usage }
+golden_tests! { bad_input cache check explain help module policy policy_reload policy_show policy_test usage }
