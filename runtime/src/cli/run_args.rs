@@ -303,6 +303,22 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_directory_is_read_whole_or_refused(text in "(::?|/|\\.|a|ü|\\PC){0,6}") {
+            let parts: Vec<&str> = text.splitn(2, "::").collect();
+            let good = parts.iter().all(|part| !part.is_empty());
+            match parse_dir(&text) {
+                Ok(Dir { host, guest }) => {
+                    proptest::prop_assert!(good);
+                    proptest::prop_assert_eq!(host, Path::new(parts[0]));
+                    proptest::prop_assert_eq!(guest, parts[parts.len() - 1]);
+                }
+                Err(message) => proptest::prop_assert!(!good && message.contains("HOST::GUEST")),
+            }
+        }
+    }
+
     #[test]
     fn groups_of_options_keep_their_letters() {
         let args =

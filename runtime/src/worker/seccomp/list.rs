@@ -263,6 +263,9 @@ fn wrong(syscall: &str, problem: &'static str) -> ListError {
 }
 
 #[cfg(test)]
+mod random;
+
+#[cfg(test)]
 mod tests {
     use super::super::List;
     use super::*;

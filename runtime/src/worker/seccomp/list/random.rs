@@ -1,0 +1,138 @@
+//! Random lists: each is refused, or becomes filters that answer each call as its rows say. The
+//! filters are run here as the kernel runs them.
+
+use proptest::prelude::*;
+use seccompiler::{BpfProgram, sock_filter};
+
+use super::super::programs;
+use super::*;
+
+const CALLS: [(&str, i64); 5] = [
+    ("read", libc::SYS_read),
+    ("ioctl", libc::SYS_ioctl),
+    ("mmap", libc::SYS_mmap),
+    ("clone3", libc::SYS_clone3),
+    ("chroot", libc::SYS_chroot),
+];
+
+/// Numbers that differ in either half.
+fn number() -> impl Strategy<Value = u64> {
+    prop::sample::select(vec![0, 1, 2, 3, 0x8000_0000, 0xffff_ffff, 1 << 32, (1 << 32) | 1])
+}
+
+fn call() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(CALLS.map(|(name, _)| name).to_vec())
+}
+
+fn condition() -> impl Strategy<Value = String> {
+    let width = prop::sample::select(vec!["dword", "qword"]);
+    (0..7_u8, prop::option::of(number()), number(), width).prop_map(
+        |(index, mask, value, width)| {
+            let how =
+                mask.map_or("op = 'eq'".into(), |mask| format!("op = 'masked_eq', mask = {mask}"));
+            format!("{{ index = {index}, {how}, value = {value}, width = '{width}' }}")
+        },
+    )
+}
+
+fn row() -> impl Strategy<Value = String> {
+    let kind = prop::sample::select(vec!["allow", "allow", "allow", "answer", "kill"]);
+    (kind, call(), prop::collection::vec(condition(), 0..3)).prop_map(|(kind, call, conditions)| {
+        let more = match kind {
+            "allow" => format!("args = [{}]", conditions.join(", ")),
+            "answer" => "errno = 'ENOSYS'".into(),
+            _ => String::new(),
+        };
+        format!("[[{kind}]]\nsyscall = '{call}'\nreason = 'x'\n{more}\n")
+    })
+}
+
+proptest! {
+    #[test]
+    fn filters_answer_as_the_rows_say(
+        rows in prop::collection::vec(row(), 0..5),
+        attempts in prop::collection::vec((0..CALLS.len(), prop::array::uniform6(number())), 20),
+    ) {
+        let Ok(rows) = Rows::parse(&rows.concat()) else { return Ok(()) };
+        for mode in [Seccomp::Enforce, Seccomp::Log] {
+            // A list that lets nothing through makes no filter.
+            let Ok(filters) = programs(&rows, mode) else { continue };
+            for (at, args) in &attempts {
+                let (name, number) = CALLS[*at];
+                prop_assert_eq!(
+                    answer(&filters, number, args),
+                    meant(&rows, mode, name, args),
+                    "{} {:x?}", name, args
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_is_a_panic(text in "(\\[\\[(allow|kill|deny)\\]\\]|[a-z]+ ?= ?|[0-9\"'{}\\[\\],.]|\\PC|\n){0,40}") {
+        if let Err(error) = Rows::parse(&text) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+/// What the kernel should answer (`SECCOMP_RET_*`).
+fn meant(rows: &Rows, mode: Seccomp, name: &str, args: &[u64; 6]) -> u32 {
+    let holds = |condition: &Condition| {
+        let cut = match condition.width {
+            Width::Dword => u64::from(u32::MAX),
+            Width::Qword => u64::MAX,
+        };
+        let mask = condition.mask.unwrap_or(u64::MAX) & cut;
+        args[usize::from(condition.index)] & mask == condition.value.number()
+    };
+    if mode == Seccomp::Enforce && rows.kill.iter().any(|row| row.syscall == name) {
+        libc::SECCOMP_RET_KILL_PROCESS
+    } else if rows.answer.iter().any(|row| row.syscall == name) {
+        libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32
+    } else if rows.allow.iter().any(|row| row.syscall == name && row.args.iter().all(holds)) {
+        libc::SECCOMP_RET_ALLOW
+    } else if mode == Seccomp::Enforce {
+        libc::SECCOMP_RET_ERRNO | libc::EACCES as u32
+    } else {
+        libc::SECCOMP_RET_LOG
+    }
+}
+
+/// The strictest answer of all filters; of equally strict ones that of the last filter
+/// (`seccomp_run_filters`).
+fn answer(filters: &[BpfProgram], call: i64, args: &[u64; 6]) -> u32 {
+    let answers = filters.iter().rev().map(|filter| run(filter, call, args));
+    answers.min_by_key(|answer| (answer & libc::SECCOMP_RET_ACTION_FULL) as i32).unwrap()
+}
+
+/// Runs a filter over `struct seccomp_data`.
+fn run(filter: &[sock_filter], call: i64, args: &[u64; 6]) -> u32 {
+    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+    let mut data = Vec::new();
+    data.extend((call as u32).to_ne_bytes());
+    data.extend(AUDIT_ARCH_X86_64.to_ne_bytes());
+    data.extend(0_u64.to_ne_bytes());
+    data.extend(args.iter().flat_map(|arg| arg.to_ne_bytes()));
+    let (mut at, mut held) = (0, 0_u32);
+    loop {
+        let instruction = &filter[at];
+        at += 1;
+        let (code, k) = (u32::from(instruction.code), instruction.k);
+        let jump = |taken: bool| usize::from(if taken { instruction.jt } else { instruction.jf });
+        match (code & 7, code & 0xf0) {
+            (libc::BPF_LD, _) => {
+                let place = k as usize;
+                held = u32::from_ne_bytes(data[place..place + 4].try_into().unwrap());
+            }
+            (libc::BPF_ALU, libc::BPF_AND) => held &= k,
+            (libc::BPF_JMP, libc::BPF_JA) => at += k as usize,
+            (libc::BPF_JMP, libc::BPF_JEQ) => at += jump(held == k),
+            (libc::BPF_JMP, libc::BPF_JGE) => at += jump(held >= k),
+            (libc::BPF_JMP, libc::BPF_JGT) => at += jump(held > k),
+            (libc::BPF_JMP, libc::BPF_JSET) => at += jump(held & k != 0),
+            (libc::BPF_RET, _) => return k,
+            other => panic!("an instruction {other:?} that this does not know"),
+        }
+    }
+}
