@@ -178,6 +178,19 @@ fn names_in_patterns() {
     }
 }
 
+/// Behind a slash or `.` at the end the kernel would follow a symbolic link.
+#[test]
+fn host_directories_have_no_end_that_follows_links() {
+    for (written, host) in [("link/", "link"), ("./a//link/./", "./a/link"), ("/", "/"), (".", ".")]
+    {
+        let text =
+            format!("version = 1\n[[preopen]]\nguest = 'x'\nhost = '{written}'\nread = ['x']\n");
+        let policy = loaded(text).unwrap();
+        // Paths that differ in this only are equal: compare the text.
+        assert_eq!(policy.preopens[0].host.to_str(), Some(host));
+    }
+}
+
 /// The kernel takes no longer ones.
 #[test]
 fn paths() {

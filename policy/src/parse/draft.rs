@@ -1,6 +1,6 @@
 //! A policy whose rules have places instead of numbers.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::model::{
     Audit, Limits, Mode, Origin, PathRule, Policy, Preopen, Rule, RuleKind, RuleNumber,
@@ -79,7 +79,9 @@ impl Draft {
             .map(|draft| {
                 let mut preopen = Preopen {
                     guest: draft.guest,
-                    host: PathBuf::from(draft.host),
+                    // Without a slash or `.` at the end, behind which the kernel would follow a
+                    // symbolic link that must not be one.
+                    host: Path::new(&draft.host).components().collect(),
                     read: Vec::new(),
                     write: Vec::new(),
                     create: Vec::new(),
