@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use wasi_guard::fuzzing::audit_line;
+use wasi_guard_abi::operation::Reason;
 use wasi_guard_enforce::records::{Denial, Name, decode};
 use wasi_guard_policy::{Policy, Source, load};
 
@@ -17,7 +18,7 @@ static FEW: LazyLock<Policy> = LazyLock::new(|| policy(10));
 static MANY: LazyLock<Policy> = LazyLock::new(|| policy(1001));
 
 fn policy(denials: usize) -> Policy {
-    let deny: String = (0..denials).map(|n| format!("'s*e*c*r*e*t{n}', ")).collect();
+    let deny: String = (0..denials).map(|n| format!("'s*e*cret{n}', ")).collect();
     let text = format!(
         "version = 1\n[[preopen]]\nguest = '/data'\nhost = '.'\nread = ['**']\ndeny = [{deny}]\n\
          [[preopen]]\nguest = '/'\nhost = '/'\nread = ['**']\n"
@@ -27,8 +28,9 @@ fn policy(denials: usize) -> Policy {
 
 fuzz_target!(|data: &[u8]| {
     let Some(denial) = decode(data) else { return };
-    for policy in [&*FEW, &*MANY] {
-        check(&denial, policy);
+    check(&denial, &FEW);
+    if denial.reason == Reason::Deny {
+        check(&denial, &MANY);
     }
 });
 
