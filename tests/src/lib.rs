@@ -9,5 +9,7 @@ pub mod measure;
 pub mod operation;
 pub mod perform;
 pub mod random;
+pub mod report;
+pub mod scale;
 pub mod single_files;
 pub mod sys;

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::Cost;
+use crate::measure::Sample;
 
 /// Number of the directory handle that stands for the base of a test: it lies outside of every
 /// preopen. Preopen `n` has the handle `n`.
@@ -190,9 +190,11 @@ pub enum Do {
     Spawn(At),
     /// A thread that ends at once.
     Thread,
-    /// [`crate::measure::lowest`]: what, in which directory, with every call denied or none; the
-    /// answer is a number, or text that says what went wrong.
-    Measure(Cost, String, bool),
+    /// [`crate::measure::time`]; the answer is its result.
+    Measure(Sample),
+    /// [`crate::scale::Scale::landlock`]: so many rules, below this directory; the answer is its
+    /// result.
+    Landlock(usize, String),
     /// Opens the name for reading this many times and reads it; the answer is [`Tally`].
     Hammer(At, u32),
 }

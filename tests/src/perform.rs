@@ -19,6 +19,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use crate::{
     measure,
     operation::{ACL, ATTRIBUTE, Answer, Arg, At, Do, NOWHERE, Tally, Then, Use},
+    scale::Scale,
     sys,
 };
 
@@ -169,8 +170,11 @@ fn attempt(operation: &Do) -> Step<Vec<u8>> {
             let thread = first(std::thread::Builder::new().spawn(|| ()))?;
             thread.join().map(|()| Vec::new()).map_err(|_| (1, libc::EIO))
         }
-        Do::Measure(cost, directory, denied) => {
-            let result = measure::lowest(*cost, directory, *denied);
+        Do::Measure(sample) => {
+            postcard::to_stdvec(&measure::time(sample)).map_err(|_| (0, libc::EIO))
+        }
+        Do::Landlock(rules, root) => {
+            let result = Scale { rules: *rules }.landlock(root);
             postcard::to_stdvec(&result).map_err(|_| (0, libc::EIO))
         }
         Do::Hammer(at, times) => hammer(at, *times),

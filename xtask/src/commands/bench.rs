@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the cost table.
+//! `cargo xtask bench`: the cost tables.
 
 use anyhow::{Context, Result};
 use xtask::bench;
@@ -6,27 +6,41 @@ use xtask::project::Project;
 
 /// Measure what wasi-guard costs
 ///
-/// Kernel side: instructions per open and close of a file, unguarded and guarded, beside
-/// Landlock, counted in virtual machines with Linux 6.1 and 6.12 (the same numbers on every
-/// host). Start: wall time of a hello-world guest, cold and warm, beside `wasmtime run` in the
-/// same machine (compare the ratio, not the times). Policies: size and time of compiled tables
-/// for 10, 100 and 1,000 rules.
+/// Parts: `kernel`, instructions of system calls at three depths under policies of three sizes,
+/// unguarded, guarded and denied, beside Landlock, counted in virtual machines with Linux 6.1 and
+/// 6.12 (the same numbers on every host). `memory`, what a guest takes of the kernel's. `links`,
+/// the search for files with several names at a start. `start`, wall time of a hello-world guest,
+/// cold and warm, beside `wasmtime run` in the same machine (compare the ratio, not the times).
+/// `policy`, size and time of compiled tables. All of it takes about a quarter of an hour.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit status: 0 if everything was measured, 97 if a virtual machine failed, 1 for other failures, 2 \
 for a wrong option.")]
 pub(crate) struct Args {
-    /// Print one line of JSON instead of text
+    /// Measure only parts whose name contains NAME
+    #[arg(value_name = "NAME", default_value = "")]
+    filter: String,
+    /// Print a line of JSON for each number instead of tables
     #[arg(long)]
     json: bool,
+    /// Write the tables into docs/costs.md as well
+    #[arg(long)]
+    write: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let groups = bench::run(&Project::find()?)?;
+    let project = Project::find()?;
+    let measures = bench::run(&project, &args.filter)?;
     if args.json {
-        println!("{}", serde_json::to_string(&groups).context("cannot write the table as JSON")?);
+        for measure in &measures {
+            let line = serde_json::to_string(measure).context("cannot write a number as JSON")?;
+            println!("{line}");
+        }
     } else {
-        print!("{}", bench::text(&groups));
+        print!("{}", bench::text(&measures)?);
+    }
+    if args.write {
+        bench::write(&project, &measures)?;
     }
     Ok(())
 }

@@ -127,7 +127,8 @@ impl Ground<'_> {
             | Do::Access(_)
             | Do::Raw(..)
             | Do::Receive(_)
-            | Do::Measure(..) => Vec::new(),
+            | Do::Measure(..)
+            | Do::Landlock(..) => Vec::new(),
             // A link is not followed: its own name counts.
             Do::Readlink(at) => one(&|path| Attempt::Readlink { path }, self.path(at), 0),
             Do::NewUser => return bare(Attempt::Never(Operation::Namespace)),
