@@ -1,8 +1,8 @@
 //! Costs of system calls, as differences of the clock.
 //!
 //! In a machine whose clock counts instructions (`cargo xtask vm --icount`) a nanosecond is an
-//! instruction. An actor measures, in the state that it is in; who asks it takes the median, which
-//! leaves out what the kernel does only now and then, and is the same on every run.
+//! instruction. An actor measures, in the state that it is in; who asks it takes the cheapest run,
+//! without what the kernel does only now and then: the same number each time.
 
 use std::{mem::MaybeUninit, time::Instant};
 

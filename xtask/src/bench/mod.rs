@@ -28,40 +28,64 @@ pub struct Part {
     pub name: &'static str,
     /// What it measures, in a line.
     pub what: &'static str,
+    /// Packages that it needs: wasmtime is compiled only where it is measured.
+    packages: &'static [&'static str],
     run: fn(&Project, &Lab, &str) -> Result<Vec<Measure>>,
 }
+
+const TESTS: &[&str] = &["wasi-guard-tests"];
+const ALL: &[&str] = &["wasi-guard", "wasi-guard-tests"];
 
 /// The list.
 pub const PARTS: &[Part] = &[
     Part {
         name: "kernel",
         what: "instructions of system calls: unguarded, guarded, denied, beside Landlock",
+        packages: TESTS,
         run: |project, lab, part| {
-            in_each(|series| counted(project, lab, part, series, true, "kernel-bench grid"))
+            in_each(|series| {
+                counted(project, lab, part, series, true, &["kernel-bench"], "kernel-bench grid")
+            })
         },
     },
     Part {
         name: "memory",
         what: "the kernel's memory for a guest, by number of rules",
+        packages: TESTS,
         run: |project, lab, part| {
-            in_each(|series| counted(project, lab, part, series, false, "kernel-bench memory"))
+            in_each(|series| {
+                counted(project, lab, part, series, false, &["kernel-bench"], "kernel-bench memory")
+            })
         },
     },
     Part {
         name: "links",
         what: "the search for files with several names at a start, beside other walks",
+        packages: ALL,
         run: |project, lab, part| {
-            in_each(|series| counted(project, lab, part, series, true, "links-bench"))
+            in_each(|series| {
+                counted(
+                    project,
+                    lab,
+                    part,
+                    series,
+                    true,
+                    &["wasi-guard", "links-bench"],
+                    "links-bench",
+                )
+            })
         },
     },
     Part {
         name: "start",
         what: "wall time of a hello-world guest, beside wasmtime in the same machine",
+        packages: ALL,
         run: |project, lab, part| in_each(|series| hello::run(project, lab, part, series)),
     },
     Part {
         name: "policy",
         what: "size of tables and time to compile, by number of rules",
+        packages: TESTS,
         run: |project, _, part| {
             let program = project.release_program("policy-bench");
             measure::read(part, None, &process::capture(&mut Command::new(program))?)
@@ -76,7 +100,9 @@ pub fn run(project: &Project, filter: &str) -> Result<Vec<Measure>> {
     let chosen: Vec<_> = PARTS.iter().filter(|part| part.name.contains(filter)).collect();
     let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
     ensure!(!chosen.is_empty(), "no part is named like {filter:?}; there are {}", names.join(", "));
-    project.build_release(&["wasi-guard", "wasi-guard-tests"], &[])?;
+    // Together, because cargo makes other choices for one alone.
+    let all = chosen.iter().any(|part| part.packages == ALL);
+    project.build_release(if all { ALL } else { TESTS }, &[])?;
     let lab = Lab::open(project)?;
     let mut measures = Vec::new();
     for part in chosen {
@@ -96,17 +122,18 @@ fn in_each(run: impl Fn(Series) -> Result<Vec<Measure>>) -> Result<Vec<Measure>>
     Ok(measures)
 }
 
-/// What `line` measures in a machine, whose clock counts instructions if `icount`.
+/// What `line` measures in a machine that has these programs, whose clock counts instructions if `icount`.
 fn counted(
     project: &Project,
     lab: &Lab,
     part: &str,
     series: Series,
     icount: bool,
+    programs: &[&str],
     line: &str,
 ) -> Result<Vec<Measure>> {
     let mut files = FileSet::new();
-    for program in ["wasi-guard", "kernel-bench", "links-bench"] {
+    for program in programs {
         files.add(project.release_program(program), "/usr/local/bin/")?;
     }
     let options = Options { icount, ..Options::new(series) };
