@@ -19,6 +19,8 @@ use wasi_guard_tests::report;
 /// A tmpfs, so that no disk is measured.
 const MOUNT: &str = "/srv";
 const TREE: &str = "/srv/tree";
+/// Records of the starts.
+const AUDIT: &str = "/srv/audit.jsonl";
 const DIRECTORIES: u32 = 200;
 /// Files in each of them.
 const FILES: u32 = 99;
@@ -62,7 +64,8 @@ fn run() -> Result<()> {
     })?;
     let find = fastest(|| complete(Command::new("find").arg(TREE)))?;
     let start = |policy: &str| {
-        fastest(|| complete(Command::new("wasi-guard").args(["run", "--policy", policy, &guest])))
+        let words = ["run", "--audit", AUDIT, "--policy", policy, &guest];
+        fastest(|| complete(Command::new("wasi-guard").args(words)))
     };
     let (without, with) = (start(&same)?, start(&denying)?);
     ensure!(with > without, "a start with the search is not longer: {with}, {without}");
