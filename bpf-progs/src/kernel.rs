@@ -66,6 +66,14 @@ offsets! {
     OFF_VMA_FILE,
     /// `task_struct.tgid`.
     OFF_TASK_TGID,
+    /// `task_struct.cred`: as whom the task acts.
+    OFF_TASK_CRED,
+    /// `task_struct.real_cred`: who the task is.
+    OFF_TASK_REAL_CRED,
+    /// `cred.cap_permitted`.
+    OFF_CRED_PERMITTED,
+    /// `cred.cap_effective`.
+    OFF_CRED_EFFECTIVE,
 }
 
 /// Address of the kernel's `rename_lock.seqcount.seqcount.sequence`, from /proc/kallsyms; 0 if it
@@ -91,6 +99,8 @@ pub(crate) const S_IFMT: u16 = 0o170_000;
 pub(crate) const S_IFREG: u16 = 0o100_000;
 /// See [`S_IFMT`].
 pub(crate) const S_IFDIR: u16 = 0o040_000;
+/// `CAP_SYS_ADMIN` (uapi/linux/capability.h), as its bit in a set.
+pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// `CLONE_THREAD` (uapi/linux/sched.h).
 pub(crate) const CLONE_THREAD: u64 = 0x1_0000;
 /// `RENAME_NOREPLACE` (uapi/linux/fs.h).

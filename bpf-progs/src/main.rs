@@ -21,6 +21,7 @@ mod decide;
 mod emit;
 mod hooks;
 mod kernel;
+mod layers;
 mod links;
 mod maps;
 mod network;

@@ -222,7 +222,11 @@ The kernel judges where an object lies at the moment of the attempt, not the pat
   the next look.
 * **Preopens inside each other** on the host: the innermost one decides.
 * **One directory under two guest paths**: the first preopen in the file decides for both.
-* **Mounts below a preopen** are outside, unless they are preopens themselves.
+* **Mounts below a preopen** are outside, unless the policy names them: with a preopen of its own,
+  whose `host` is the place where something is mounted. Such a preopen decides by its own rules,
+  whichever way a name is reached. A directory that is shown at another place (a bind mount) is
+  judged where it really lies, so one that lies in a preopen, this one or another, has the rights
+  that it has there.
 * **Open descriptors** stay what they were when they were opened.
 ";
 

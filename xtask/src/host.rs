@@ -49,6 +49,7 @@ const PACKAGES: [Package; 19] = [
     package(Task::Vm, "kmod", "finds the kernel modules that it needs"),
     package(Task::Vm, "xz-utils", "unpacks these modules"),
     package(Task::FileSystems, "btrfs-progs", "makes a btrfs in the machine (mkfs.btrfs)"),
+    package(Task::FileSystems, "xfsprogs", "makes an xfs in the machine (mkfs.xfs)"),
     package(Task::Guests, "clang-22", "compiles guests from C"),
     package(Task::Guests, "lld-22", "links them (wasm-ld)"),
     package(Task::Guests, "wasi-libc", "their C library"),

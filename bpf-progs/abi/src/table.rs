@@ -88,8 +88,6 @@ pub struct Header {
     pub preopens: u32,
     /// Network rules in use.
     pub net_rules: u32,
-    /// 1 if a preopen is a single file, else 0.
-    pub file_roots: u32,
     /// First entry of the rows, in `u16`s.
     pub rows_at: u32,
     /// First verdict, in [`Verdict`]s.
@@ -108,8 +106,11 @@ pub struct Header {
     pub links_chunk: u32,
     /// Number of buckets of [`BUCKET_SLOTS`] - 1; the number is a power of two.
     pub links_mask: u32,
-    /// 1 if a preopen lies on an overlay file system, else 0.
+    /// 1 if a preopen is on overlayfs, which does what was judged once more to the files of its
+    /// layers, as whoever mounted it (bpf-progs/src/layers.rs); else 0.
     pub overlay: u32,
+    /// Zero.
+    pub reserved: u32,
     /// A random number, of this table alone: what directories remember of a decision
     /// ([`crate::guest::Place`]) is about the table with this number. Filled in when the table
     /// goes into force, zero before.

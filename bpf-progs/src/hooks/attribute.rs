@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use wasi_guard_abi::operation::{Operation, right};
 
-use crate::{ALLOW, decide::one_name, kernel::Object, scope::current};
+use crate::{ALLOW, decide::one_name, kernel::Object, layers::asked_by_overlay, scope::current};
 
 /// Hooks that pass the dentry as argument `$at`.
 macro_rules! attributes {
@@ -11,6 +11,9 @@ macro_rules! attributes {
         #[lsm]
         fn $hook(ctx: LsmContext) -> i32 {
             let Some(guarded) = current() else { return ALLOW };
+            if asked_by_overlay(&guarded) {
+                return ALLOW;
+            }
             one_name(&guarded, Operation::$operation, Object(ctx.arg($at)), right::$right)
         }
     )+)+};

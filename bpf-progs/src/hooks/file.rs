@@ -11,6 +11,7 @@ use crate::{
         FMODE_EXEC, FMODE_READ, FMODE_WRITE, O_TRUNC, OFF_DENTRY_INODE, OFF_FILE_DENTRY,
         OFF_FILE_FLAGS, OFF_FILE_MODE, Object,
     },
+    layers::asked_by_overlay,
     scope::{Guarded, current},
 };
 
@@ -23,6 +24,9 @@ fn file_open(ctx: LsmContext) -> i32 {
 
 #[inline(always)]
 fn open(guarded: &Guarded, file: Object) -> i32 {
+    if asked_by_overlay(guarded) {
+        return ALLOW;
+    }
     let mode = file.read::<u32>(&OFF_FILE_MODE);
     let flags = file.read::<u32>(&OFF_FILE_FLAGS);
     let dentry = file.pointer(&OFF_FILE_DENTRY);
@@ -98,6 +102,8 @@ fn request(guarded: &Guarded, ctx: &LsmContext) -> i32 {
     const FIOCLEX: u32 = 0x5451;
     match ctx.arg::<u32>(1) {
         TCGETS | TIOCGWINSZ | FIONREAD | FIONBIO | FIONCLEX | FIOCLEX => ALLOW,
+        // A copy of a file to the upper layer takes its flags along.
+        _ if asked_by_overlay(guarded) => ALLOW,
         _ => never(guarded, Operation::Ioctl, Object(ctx.arg(0)).pointer(&OFF_FILE_DENTRY)),
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     ALLOW,
     decide::one_name,
     kernel::{OFF_DENTRY_INODE, OFF_DENTRY_SB, OFF_PATH_DENTRY, OFF_SB_FLAGS, Object, SB_NOUSER},
+    layers::asked_by_overlay,
     scope::{current, mark},
 };
 
@@ -17,6 +18,9 @@ use crate::{
 #[lsm(hook = "inode_getattr")]
 fn inode_getattr(ctx: LsmContext) -> i32 {
     let Some(guarded) = current() else { return ALLOW };
+    if asked_by_overlay(&guarded) {
+        return ALLOW;
+    }
     let dentry = Object(ctx.arg(0)).pointer(&OFF_PATH_DENTRY);
     // Pipes, sockets and anonymous inodes have no name: a task sees one only through a
     // descriptor that it was given or made.
@@ -37,6 +41,9 @@ fn inode_getattr(ctx: LsmContext) -> i32 {
 #[lsm(hook = "inode_readlink")]
 fn inode_readlink(ctx: LsmContext) -> i32 {
     let Some(guarded) = current() else { return ALLOW };
+    if asked_by_overlay(&guarded) {
+        return ALLOW;
+    }
     one_name(&guarded, Operation::Readlink, Object(ctx.arg(0)), right::STAT)
 }
 
@@ -44,6 +51,9 @@ fn inode_readlink(ctx: LsmContext) -> i32 {
 #[lsm(hook = "inode_setattr")]
 fn inode_setattr(ctx: LsmContext) -> i32 {
     let Some(guarded) = current() else { return ALLOW };
+    if asked_by_overlay(&guarded) {
+        return ALLOW;
+    }
     one_name(&guarded, Operation::SetAttr, Object(ctx.arg(0)), right::WRITE)
 }
 
@@ -52,5 +62,8 @@ fn inode_setattr(ctx: LsmContext) -> i32 {
 #[lsm(hook = "inode_setattr")]
 fn inode_setattr_idmap(ctx: LsmContext) -> i32 {
     let Some(guarded) = current() else { return ALLOW };
+    if asked_by_overlay(&guarded) {
+        return ALLOW;
+    }
     one_name(&guarded, Operation::SetAttr, Object(ctx.arg(1)), right::WRITE)
 }

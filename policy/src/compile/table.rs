@@ -117,6 +117,13 @@ impl Table {
         self.bytes[at..at + 8].copy_from_slice(&serial.to_ne_bytes());
     }
 
+    /// Tells what the preopens are, beyond directories: whether one is a single file, and whether
+    /// one is on overlayfs. Until then none is.
+    pub fn set_special(&mut self, _files: bool, overlay: bool) {
+        let at = offset_of!(Header, overlay);
+        self.bytes[at..at + 4].copy_from_slice(&u32::from(overlay).to_ne_bytes());
+    }
+
     /// The id set by [`Table::set_root`], 0 before.
     pub fn root(&self, preopen: usize) -> u64 {
         if preopen >= self.preopens() {

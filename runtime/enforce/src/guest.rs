@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    collections::HashSet,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     time::Duration,
@@ -151,13 +152,14 @@ impl Guest {
         _lock: &HostLock,
     ) -> Result<()> {
         let mut links = Vec::new();
+        let mut seen = HashSet::new();
         for file in &files {
-            links.push(Linked {
-                id: self.pins.marks.linked(file.fd.as_fd())?,
-                rights: file.rights,
-                reserved: 0,
-                deny_rule: file.deny_rule,
-            });
+            let id = self.pins.marks.linked(file.fd.as_fd())?;
+            // Names of a file that share their inode share their rights.
+            if !seen.insert(id) {
+                continue;
+            }
+            links.push(Linked { id, rights: file.rights, reserved: 0, deny_rule: file.deny_rule });
         }
         table.set_links(&links).step(|| "write files with several names into the table".into())?;
         self.linked.extend(files);

@@ -24,7 +24,9 @@ pub(super) fn kernel(context: &Context, series: Series) -> Result<Counts> {
     let mut files = FileSet::new();
     files.add(project.release_program("kernel-suite"), "/usr/local/bin/")?;
     host::ensure(&[Task::FileSystems])?;
-    files.add(vm::sbin("mkfs.btrfs"), "/usr/local/bin/")?;
+    for tool in ["mkfs.btrfs", "mkfs.xfs"] {
+        files.add(vm::sbin(tool), "/usr/local/bin/")?;
+    }
     run(context, &Options::new(series), "kernel-suite", &files)
 }
 

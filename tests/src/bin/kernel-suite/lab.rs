@@ -25,6 +25,10 @@ const EXT4: &str = "/mnt/ext4";
 const BTRFS: &str = "/run/wasi-guard-kernel-suite-btrfs";
 /// Bytes of its image, a sparse file: mkfs.btrfs refuses less than 109 MiB.
 const BTRFS_BYTES: u64 = 256 << 20;
+/// Where the suite mounts an xfs of its own.
+const XFS: &str = "/run/wasi-guard-kernel-suite-xfs";
+/// Bytes of its image, a sparse file: mkfs.xfs refuses less than 300 MiB.
+const XFS_BYTES: u64 = 320 << 20;
 /// Descriptors for two hundred guests at once, each with its pinned programs and maps.
 const DESCRIPTORS: u64 = 65_536;
 
@@ -85,13 +89,28 @@ impl Lab {
 
     /// A new directory on btrfs, in a file on the ext4.
     pub(crate) fn directory_on_btrfs(&self) -> Result<PathBuf> {
-        let image = self.directory_on_ext4()?.join("btrfs");
-        fs::File::create(&image)?.set_len(BTRFS_BYTES)?;
-        fs::create_dir(BTRFS).with_context(|| format!("create {BTRFS}"))?;
-        run(Command::new("mkfs.btrfs").arg("--quiet").arg(&image))?;
+        self.directory_on_image("btrfs", BTRFS, BTRFS_BYTES, &["--quiet"])
+    }
+
+    /// A new directory on xfs, in a file on the ext4.
+    pub(crate) fn directory_on_xfs(&self) -> Result<PathBuf> {
+        self.directory_on_image("xfs", XFS, XFS_BYTES, &["-q"])
+    }
+
+    fn directory_on_image(
+        &self,
+        kind: &str,
+        place: &str,
+        bytes: u64,
+        options: &[&str],
+    ) -> Result<PathBuf> {
+        let image = self.directory_on_ext4()?.join(kind);
+        fs::File::create(&image)?.set_len(bytes)?;
+        fs::create_dir(place).with_context(|| format!("create {place}"))?;
+        run(Command::new(format!("mkfs.{kind}")).args(options).arg(&image))?;
         run(Command::new("modprobe").arg("loop"))?;
-        run(Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(&image).arg(BTRFS))?;
-        self.directory_on(Path::new(BTRFS))
+        run(Command::new("mount").args(["-t", kind, "-o", "loop"]).arg(&image).arg(place))?;
+        self.directory_on(Path::new(place))
     }
 
     /// A guest in force with an actor in it and one outside, on the suite's tmpfs. `policy` is
@@ -106,12 +125,13 @@ impl Drop for Lab {
         // Busy with a descriptor of a failed case at worst; the machine ends soon.
         let _ = rustix::mount::unmount(TMPFS, UnmountFlags::DETACH);
         let _ = rustix::mount::unmount(BTRFS, UnmountFlags::DETACH);
+        let _ = rustix::mount::unmount(XFS, UnmountFlags::DETACH);
     }
 }
 
 /// The path of `path` from the root of its file system.
 pub(crate) fn within_file_system(path: &Path) -> Option<&Path> {
-    [TMPFS, EXT4, BTRFS].iter().find_map(|root| path.strip_prefix(root).ok())
+    [TMPFS, EXT4, BTRFS, XFS].iter().find_map(|root| path.strip_prefix(root).ok())
 }
 
 fn run(command: &mut Command) -> Result<()> {
@@ -128,4 +148,31 @@ pub(crate) fn mount(kind: &str, target: &Path, options: &str) -> Result<()> {
         .with_context(|| {
             format!("mount {kind} at {} (does this kernel have it?)", target.display())
         })
+}
+
+/// A mount that goes with the case.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts a file system without a device.
+    pub(crate) fn new(kind: &str, target: impl Into<PathBuf>, options: &str) -> Result<Self> {
+        let target = target.into();
+        mount(kind, &target, options)?;
+        Ok(Self(target))
+    }
+
+    /// Shows a directory or file at another place.
+    pub(crate) fn bind(source: &Path, target: impl Into<PathBuf>) -> Result<Self> {
+        let target = target.into();
+        rustix::mount::mount_bind(source, &target)
+            .with_context(|| format!("bind {} to {}", source.display(), target.display()))?;
+        Ok(Self(target))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Detached even while an actor of the case holds it.
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
 }

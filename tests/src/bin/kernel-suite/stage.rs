@@ -21,7 +21,7 @@ use wasi_guard_policy::{
 };
 use wasi_guard_tests::{
     actor::{Actor, describe},
-    operation::{Answer, BASE, Do},
+    operation::{Answer, Arg, BASE, Do},
 };
 
 use crate::{
@@ -113,6 +113,12 @@ pub(crate) fn open_path(path: &Path) -> Result<OwnedFd> {
         .with_context(|| format!("open {}", path.display()))
 }
 
+fn is_on_overlay(fd: &OwnedFd) -> bool {
+    /// `OVERLAYFS_SUPER_MAGIC` (uapi/linux/magic.h).
+    const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
+    rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == OVERLAYFS_MAGIC)
+}
+
 fn borrowed(handles: &[(OwnedFd, u8)]) -> Vec<(BorrowedFd<'_>, u8)> {
     handles.iter().map(|(fd, number)| (fd.as_fd(), *number)).collect()
 }
@@ -149,6 +155,8 @@ impl Stage {
     /// The compiled policy, with the marks of the roots.
     pub(crate) fn table(&mut self) -> Result<Table> {
         let mut table = wasi_guard_policy::compile(&self.policy, &Default::default())?;
+        let overlay = self.handles.iter().any(|(fd, _)| is_on_overlay(fd));
+        table.set_special(false, overlay);
         for (fd, number) in &self.handles {
             if usize::from(*number) < self.roots.len() {
                 self.guest
@@ -171,6 +179,17 @@ impl Stage {
     /// A handle for the actors, to start another one with.
     pub(crate) fn handles(&self) -> Vec<(BorrowedFd<'_>, u8)> {
         borrowed(&self.handles)
+    }
+
+    /// The guarded actor gives up its capabilities for good, as every worker does.
+    pub(crate) fn drop_capabilities(&self) -> Result<()> {
+        /// `_LINUX_CAPABILITY_VERSION_3` (uapi/linux/capability.h).
+        const VERSION: u64 = 0x2008_0522;
+        let header = Arg::Buffer(VERSION.to_ne_bytes().to_vec());
+        let call = Do::Raw(libc::SYS_capset, vec![header, Arg::Buffer(vec![0; 24])]);
+        let answer = self.inside.ask(&call)?;
+        ensure!(matches!(answer, Answer::Done(_)), "capset: {answer:?}");
+        Ok(())
     }
 
     /// The files are no longer made anew before each step.

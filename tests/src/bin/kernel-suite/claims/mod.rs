@@ -7,9 +7,11 @@ mod file_systems;
 pub(crate) mod lifecycle;
 mod links;
 mod metadata;
+mod mounts;
 mod names;
 mod network;
 mod never;
+mod overlay;
 mod processes;
 mod race;
 mod removal;
@@ -39,6 +41,8 @@ pub(crate) const EVERY: &[&[Case]] = &[
     attributes::CASES,
     names::CASES,
     file_systems::CASES,
+    overlay::CASES,
+    mounts::CASES,
     processes::CASES,
     never::CASES,
     network::CASES,
