@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::model::{
-    Audit, Limits, Mode, Origin, PathRule, Policy, Preopen, Rule, RuleKind, RuleNumber,
+    Audit, Limits, Mode, Origin, PathRule, Policy, Preopen, PreopenKind, Rule, RuleKind, RuleNumber,
 };
 use crate::network::{Action, Host, NetworkRule, Protocol};
 use crate::pattern::Pattern;
@@ -46,6 +46,7 @@ impl Policy {
                 Preopen {
                     guest: guest.clone(),
                     host: host.clone(),
+                    kind: PreopenKind::Directory,
                     read: list(RuleKind::Read),
                     write: list(RuleKind::Write),
                     create: list(RuleKind::Create),

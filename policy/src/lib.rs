@@ -19,6 +19,7 @@ pub mod compile;
 pub mod diagnostic;
 pub mod evaluate;
 pub mod explain;
+mod files;
 mod grants;
 mod guest_path;
 mod model;
@@ -36,11 +37,12 @@ pub use compile::{CompileError, Stats, Table, compile};
 pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use evaluate::{Attempt, Decision, Verdict, evaluate};
 pub use explain::explain;
+pub use files::FileError;
 pub use grants::Grants;
 pub use guest_path::{GuestPathError, Name, Place};
 pub use model::{
-    Addresses, Audit, DEFAULT_RING, Limits, Mode, Origin, PathRule, Policy, Preopen, Rule,
-    RuleKind, RuleNumber, rights_text,
+    Addresses, Audit, DEFAULT_RING, Limits, Mode, Origin, PathRule, Policy, Preopen, PreopenKind,
+    Rule, RuleKind, RuleNumber, rights_text,
 };
 pub use parse::load;
 pub use source::{MAX_SOURCE_BYTES, Source, Span};

@@ -122,6 +122,18 @@ impl fmt::Display for Mode {
     }
 }
 
+/// What a preopen is on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PreopenKind {
+    /// A directory, or nobody has looked yet.
+    #[default]
+    Directory,
+    /// A single file.
+    File,
+    /// A directory that wasi-guard makes for single files, and that the policy does not name.
+    Holder,
+}
+
 /// One directory of the host that the guest sees.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preopen {
@@ -130,6 +142,8 @@ pub struct Preopen {
     /// The directory on the host, as written; a relative one is relative to the directory of
     /// the policy file (for [`Policy::from_grants`]: to the current directory).
     pub host: PathBuf,
+    /// What that is; told by [`Policy::with_files`].
+    pub kind: PreopenKind,
     /// Names that may be opened for reading.
     pub read: Vec<PathRule>,
     /// Names that may be written to.
@@ -235,7 +249,7 @@ impl Rule {
     pub fn line(&self) -> Option<u32> {
         match self.origin {
             Origin::Policy { line, .. } => Some(line),
-            Origin::CommandLine(_) => None,
+            Origin::CommandLine(_) | Origin::Implied(_) => None,
         }
     }
 }
@@ -259,13 +273,15 @@ pub enum Origin {
     },
     /// On the command line: the option as the user could have written it.
     CommandLine(String),
+    /// Nowhere: it follows from something else, which this names.
+    Implied(String),
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Policy { line, .. } => write!(f, "line {line}"),
-            Self::CommandLine(option) => f.write_str(option),
+            Self::CommandLine(text) | Self::Implied(text) => f.write_str(text),
         }
     }
 }

@@ -222,6 +222,13 @@ The kernel judges where an object lies at the moment of the attempt, not the pat
   the next look.
 * **Preopens inside each other** on the host: the innermost one decides.
 * **One directory under two guest paths**: the first preopen in the file decides for both.
+* **A preopen that is a single file** on the host is found by the guest under its `guest` path, in a
+  directory that holds nothing else: with the path `/etc/app.conf` the directory `/etc`, which may
+  be listed. `.` and `**` stand for the file itself, in `read`, `write` and `deny`. Nobody may
+  create, remove, rename or replace it, so `create` and `delete` are refused there, as are patterns
+  that only names below could match. Several files can be in one such directory; it cannot be a
+  preopen itself. The guest keeps the file that it got at the start: one that is renamed over it on
+  the host is another file, which the guest does not see, and a reload of the policy is then refused.
 * **Mounts below a preopen** are outside, unless the policy names them: with a preopen of its own,
   whose `host` is the place where something is mounted. Such a preopen decides by its own rules,
   whichever way a name is reached. A directory that is shown at another place (a bind mount) is

@@ -138,13 +138,13 @@ tables! {
         Bpf = "bpf": Table, Some("not permitted");
     }
 
-    /// One directory of the host that the guest sees, and what it may do with each name below.
-    /// Write the table once for each directory. What no list grants is denied.
+    /// One directory of the host that the guest sees, and what it may do with each name below; or
+    /// one file. Write the table once for each. What no list grants is denied.
     PreopenKey = "[[preopen]]" {
         /// Name of the directory for the guest, as in `"/data"`. No two preopens have the same.
         Guest = "guest": Text, None;
-        /// The directory on the host. A relative path starts at the directory of the policy
-        /// file. It must exist when the guest starts.
+        /// The directory or regular file on the host. A relative path starts at the directory of
+        /// the policy file. It must exist when the guest starts, and be no symbolic link.
         Host = "host": Text, None;
         /// Patterns of names that may be opened for reading; for a directory: listed.
         Read = "read": TextList, Some("nothing");

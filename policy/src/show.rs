@@ -5,7 +5,9 @@ use std::fmt::{self, Write as _};
 
 use crate::compile::Table;
 use crate::diagnostic::printable;
-use crate::model::{Addresses, Limits, Policy, Preopen, Rule, RuleKind, RuleNumber, rights_text};
+use crate::model::{
+    Addresses, Limits, Policy, Preopen, PreopenKind, Rule, RuleKind, RuleNumber, rights_text,
+};
 use crate::network::Host;
 use crate::quantity::size_text;
 
@@ -63,11 +65,13 @@ fn preopens(text: &mut Text, policy: &Policy, table: &Table) {
     }
     for (index, preopen) in policy.preopens.iter().enumerate() {
         text.0.push('\n');
-        text.line(format_args!("preopen  {} is {}", preopen.guest, preopen.host.display()));
-        text.line(format_args!(
-            "  the directory itself has: {}",
-            rights_text(table.rights(index, &[]).rights)
-        ));
+        let (host, what) = match preopen.kind {
+            PreopenKind::Directory => (preopen.host.display().to_string(), "the directory itself"),
+            PreopenKind::File => (format!("{}, a file", preopen.host.display()), "the file"),
+            PreopenKind::Holder => ("made for single files".into(), "the directory itself"),
+        };
+        text.line(format_args!("preopen  {} is {host}", preopen.guest));
+        text.line(format_args!("  {what} has: {}", rights_text(table.rights(index, &[]).rights)));
         let rules: Vec<&Rule> =
             policy.rules.iter().filter(|rule| rule.preopen == Some(index)).collect();
         if rules.is_empty() {

@@ -162,6 +162,12 @@ pub enum Do {
     Readlink(At),
     /// The system call with this number; the answer is its result, 8 bytes.
     Raw(i64, Vec<Arg>),
+    /// ioctl(2) of the handle's descriptor by the entry for 32-bit programs, with an address.
+    Ioctl32(u8, u32),
+    /// A new io_uring(7), and one request that does nothing, made with registered credentials.
+    RingWithCredentials,
+    /// A new io_uring(7), and one command to the handle's descriptor.
+    RingCommand(u8),
     /// recvmsg(2) at a handle with room for one descriptor; the answer is how many came.
     Receive(u8),
     /// symlinkat(2): target, new name.

@@ -132,6 +132,9 @@ fn attempt(operation: &Do) -> Step<Vec<u8>> {
             Ok(target.into_bytes())
         }
         Do::Raw(number, args) => raw(*number, args),
+        Do::Ioctl32(number, request) => done(sys::ioctl32(handle(*number)?, *request)),
+        Do::RingWithCredentials => done(sys::ring_with_credentials()),
+        Do::RingCommand(number) => done(sys::ring_command(handle(*number)?)),
         Do::Receive(number) => receive(handle(*number)?),
         Do::Mknod(at, kind) => done(rustix::fs::mknodat(
             handle(at.handle)?,

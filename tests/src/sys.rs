@@ -7,6 +7,8 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
+use io_uring::{IoUring, opcode, squeue, types};
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -145,4 +147,82 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: i32, address: &[u8]) ->
         )
     };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// ioctl(2) with the address of 64 bytes, through `int 0x80`: the kernel takes it for the call of a
+/// 32-bit program.
+///
+/// # Errors
+/// The call's.
+pub fn ioctl32(file: BorrowedFd<'_>, request: u32) -> io::Result<()> {
+    /// `__NR_ioctl` (asm/unistd_32.h).
+    const IOCTL: u64 = 54;
+    let length = 4096;
+    let (read_write, private) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, of nothing that is in use, at an address that 32 bits can name.
+    let place = unsafe {
+        libc::mmap(std::ptr::null_mut(), length, read_write, private | libc::MAP_32BIT, -1, 0)
+    };
+    if place == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let address = place.expose_provenance() as u64;
+    let mut result = IOCTL;
+    // SAFETY: the call writes to the mapping only, which is as long as any request's argument. RBX
+    // is the compiler's, so it is put aside; the kernel may clear R8 to R11.
+    unsafe {
+        std::arch::asm!(
+            "xchg {first}, rbx",
+            "int 0x80",
+            "xchg {first}, rbx",
+            first = inout(reg) file.as_raw_fd() as u64 => _,
+            inout("rax") result,
+            in("rcx") u64::from(request),
+            in("rdx") address,
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+        );
+    }
+    // SAFETY: the mapping made above, to which nothing points any more.
+    unsafe { libc::munmap(place, length) };
+    // 32 bits came back.
+    let result = result as u32 as i32;
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
+}
+
+/// One request that does nothing, made as whoever this process is: with credentials that it
+/// registers first.
+///
+/// # Errors
+/// What the kernel answers, or the request.
+pub fn ring_with_credentials() -> io::Result<()> {
+    let mut ring = IoUring::new(2)?;
+    let credentials = ring.submitter().register_personality()?;
+    one_request(&mut ring, &opcode::Nop::new().build().personality(credentials))
+}
+
+/// One command, of a kind that is none of its driver's.
+///
+/// # Errors
+/// What the kernel answers, or the request.
+pub fn ring_command(file: BorrowedFd<'_>) -> io::Result<()> {
+    let mut ring = IoUring::new(2)?;
+    let file = types::Fd(file.as_raw_fd());
+    one_request(&mut ring, &opcode::UringCmd16::new(file, 0).build())
+}
+
+fn one_request(ring: &mut IoUring, request: &squeue::Entry) -> io::Result<()> {
+    // SAFETY: the requests made here name no memory.
+    unsafe { ring.submission().push(request) }
+        .map_err(|_| io::Error::from_raw_os_error(libc::EBUSY))?;
+    ring.submit_and_wait(1)?;
+    let answer = ring.completion().next();
+    match answer.map(|answer| answer.result()) {
+        Some(error) if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+        Some(_) => Ok(()),
+        None => Err(io::Error::from_raw_os_error(libc::ENODATA)),
+    }
 }

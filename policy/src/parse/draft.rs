@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::model::{
-    Audit, Limits, Mode, Origin, PathRule, Policy, Preopen, Rule, RuleKind, RuleNumber,
+    Audit, Limits, Mode, Origin, PathRule, Policy, Preopen, PreopenKind, Rule, RuleKind, RuleNumber,
 };
 use crate::network::{Action, Endpoint, NetworkRule};
 use crate::pattern::Pattern;
@@ -82,6 +82,7 @@ impl Draft {
                     // Without a slash or `.` at the end, behind which the kernel would follow a
                     // symbolic link that must not be one.
                     host: Path::new(&draft.host).components().collect(),
+                    kind: PreopenKind::Directory,
                     read: Vec::new(),
                     write: Vec::new(),
                     create: Vec::new(),

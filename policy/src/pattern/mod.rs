@@ -48,6 +48,16 @@ impl Pattern {
         Self { text: "**".into(), alternatives }
     }
 
+    /// `.`: the preopen itself.
+    pub(crate) fn root() -> Self {
+        Self { text: ".".into(), alternatives: vec![PathPattern { parts: Vec::new() }] }
+    }
+
+    /// The same text, but about the preopen itself only.
+    pub(crate) fn only_root(self) -> Self {
+        Self { text: self.text, ..Self::root() }
+    }
+
     /// The pattern that matches one path only, given by its names.
     pub(crate) fn literal<'n>(names: impl IntoIterator<Item = &'n [u8]>) -> Self {
         let names: Vec<&[u8]> = names.into_iter().collect();

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use wasi_guard_policy::pattern::Pattern;
 use wasi_guard_policy::{
-    Audit, Limits, Mode, Origin, PathRule, Policy, Preopen, Rule, RuleKind, RuleNumber,
+    Audit, Limits, Mode, Origin, PathRule, Policy, Preopen, PreopenKind, Rule, RuleKind, RuleNumber,
 };
 
 /// One preopen's lists: read, write, create, delete, deny.
@@ -38,6 +38,7 @@ pub(crate) fn policy(preopens: &[Lists]) -> Policy {
             Preopen {
                 guest: format!("/{index}"),
                 host: format!("./{index}").into(),
+                kind: PreopenKind::Directory,
                 read: next(),
                 write: next(),
                 create: next(),

@@ -224,6 +224,7 @@ fn rule(rule: &Rule) -> line::Rule<'_> {
     let (line, column, option) = match &rule.origin {
         Origin::Policy { line, column } => (Some(*line), Some(*column), None),
         Origin::CommandLine(option) => (None, None, Some(option.as_str())),
+        Origin::Implied(_) => (None, None, None),
     };
     line::Rule {
         number: rule.number,

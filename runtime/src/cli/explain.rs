@@ -28,8 +28,8 @@ Tell what a policy says about one operation, and which line decides.
 OP is an operation as audit records name it: {}. Also read and write (open with that access), \
 rename_dir (of a directory), replace (rename to the name of an existing file) and exchange (of two \
 names). OBJECT is a path of the guest, or for network operations an address and port; renames and \
-link take a second path, the new name. Nothing on the host is looked at: symbolic links are not \
-followed.
+link take a second path, the new name. Of the host is looked at only which preopens are single files: symbolic links \
+are not followed.
 
 No policy can grant, and no object is given to: {}.
 
@@ -74,6 +74,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let file = PolicyFile::read(&args.policy)?;
     let (policy, _) = file.load_or_refuse()?;
+    let policy = file.on_host(policy)?;
     let question = question(args);
     let addresses = known_addresses(&policy, std::slice::from_ref(&question));
     let answer = explain(&policy, &addresses, &question).map_err(refused)?;

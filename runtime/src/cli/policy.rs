@@ -55,6 +55,20 @@ impl PolicyFile {
         })
     }
 
+    /// The policy as it is on this host, on which preopens may be single files.
+    ///
+    /// # Errors
+    /// If one that is cannot be used.
+    pub fn on_host(&self, policy: Policy) -> Result<Policy> {
+        let is_file = |index: &usize| {
+            policy.preopens.get(*index).is_some_and(|preopen| {
+                self.resolve(&preopen.host).symlink_metadata().is_ok_and(|host| host.is_file())
+            })
+        };
+        let files: Vec<usize> = (0..policy.preopens.len()).filter(is_file).collect();
+        policy.with_files(&files).map_err(Error::of_files)
+    }
+
     /// The directory of the host that a preopen or a file of the policy names.
     #[must_use]
     pub fn resolve(&self, path: &Path) -> PathBuf {

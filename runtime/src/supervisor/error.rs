@@ -52,6 +52,14 @@ impl Error {
         error
     }
 
+    pub(crate) fn of_files(errors: Vec<wasi_guard_policy::FileError>) -> Self {
+        let mut error = Self::new("use single files as preopens").hint(
+            "`read` and `write` with `.` are about the file itself; its guest path is one in a directory that is no preopen",
+        );
+        error.causes = errors.iter().map(ToString::to_string).collect();
+        error
+    }
+
     pub(crate) fn missing(layer: &Layer) -> Self {
         let (found, hint) = match &layer.state {
             State::Missing { found, hint } => (found.clone(), hint.clone()),

@@ -20,7 +20,7 @@ use wasi_guard_abi::operation::right;
 use wasi_guard_enforce::guest::LinkedFile;
 use wasi_guard_policy::{Policy, Table};
 
-use super::{Error, plan::Directory};
+use super::{Error, plan::Root};
 
 /// Levels below a preopen that are looked at. The kernel side denies what lies deeper: its walk has
 /// 8,192 steps for both ways.
@@ -52,13 +52,13 @@ struct Names {
 pub(crate) fn search(
     policy: &Policy,
     table: &Table,
-    directories: &[Directory],
+    preopens: &[Root],
 ) -> Result<Vec<LinkedFile>, Error> {
     if policy.same_rights_everywhere() {
         return Ok(Vec::new());
     }
     for _ in 0..TRIES {
-        if let Some(files) = try_search(table, directories)? {
+        if let Some(files) = try_search(table, preopens)? {
             return Ok(files);
         }
     }
@@ -67,18 +67,14 @@ pub(crate) fn search(
 }
 
 /// `None` if a file was gone under all its names when it was to be opened.
-fn try_search(table: &Table, directories: &[Directory]) -> Result<Option<Vec<LinkedFile>>, Error> {
+fn try_search(table: &Table, preopens: &[Root]) -> Result<Option<Vec<LinkedFile>>, Error> {
     let mut roots = Vec::new();
-    for directory in directories {
+    for directory in preopens {
         roots.push(id(&fstat(&directory.fd).map_err(|error| failed(directory, &[], error))?));
     }
     let mut files: HashMap<Id, Names> = HashMap::new();
-    for (preopen, directory) in directories.iter().enumerate() {
-        // The same directory twice: the first one decides, as in the kernel's search for a root.
-        if roots[..preopen].contains(&roots[preopen]) {
-            continue;
-        }
-        walk(directory, &roots, &mut |path, stat| {
+    for (preopen, directory) in preopens.iter().enumerate() {
+        let mut see = |path: &[Vec<u8>], stat: &Stat| {
             let components: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
             let verdict = table.rights(preopen, &components);
             let rights = verdict.rights & right::OF_FILE;
@@ -90,13 +86,34 @@ fn try_search(table: &Table, directories: &[Directory]) -> Result<Option<Vec<Lin
                 names.deny_rule = verdict.deny_rule;
             }
             names.places.push((preopen, path.to_vec()));
-        })?;
+        };
+        if directory.file {
+            // One of the names that its file may have.
+            let stat = fstat(&directory.fd).map_err(|error| failed(directory, &[], error))?;
+            if stat.st_nlink > 1 {
+                see(&[], &stat);
+            }
+            continue;
+        }
+        // The same directory twice: the first one decides, as in the kernel's search for a root.
+        if !roots[..preopen].contains(&roots[preopen]) {
+            walk(directory, &roots, &mut see)?;
+        }
     }
     let mut found = Vec::new();
     for (wanted, names) in files.into_iter().filter(|(_, names)| names.differ) {
-        let Some(fd) = open(directories, wanted, &names.places)? else { return Ok(None) };
         let rights = names.common.unwrap_or(0) | (right::ALL & !right::OF_FILE);
-        found.push(LinkedFile { fd, rights, deny_rule: names.deny_rule });
+        // Overlayfs has an inode for each name of a lower layer's file, so each of them is marked;
+        // elsewhere one name leads to the mark of all.
+        let (apart, together): (Vec<_>, Vec<_>) =
+            names.places.into_iter().partition(|(preopen, _)| {
+                preopens.get(*preopen).is_some_and(|directory| directory.overlay)
+            });
+        let groups = apart.iter().map(std::slice::from_ref).chain([&together[..]]);
+        for places in groups.filter(|places| !places.is_empty()) {
+            let Some(fd) = open(preopens, wanted, places)? else { return Ok(None) };
+            found.push(LinkedFile { fd, rights, deny_rule: names.deny_rule });
+        }
     }
     Ok(Some(found))
 }
@@ -105,7 +122,7 @@ fn id(stat: &Stat) -> Id {
     (stat.st_dev, stat.st_ino)
 }
 
-fn failed(directory: &Directory, path: &[Vec<u8>], error: Errno) -> Error {
+fn failed(directory: &Root, path: &[Vec<u8>], error: Errno) -> Error {
     let path = String::from_utf8_lossy(&path.join(&b'/')).into_owned();
     let step = format!("look for files with several names below {} at {path:?}", directory.guest);
     let error_number = error;
@@ -126,7 +143,7 @@ struct Level {
 /// Calls `see` for each name below the directory that is one of several of a file. Other file
 /// systems and other preopens below are not entered: the kernel judges them apart.
 fn walk(
-    directory: &Directory,
+    directory: &Root,
     roots: &[Id],
     see: &mut impl FnMut(&[Vec<u8>], &Stat),
 ) -> Result<(), Error> {
@@ -207,13 +224,9 @@ impl Level {
 }
 
 /// Opens the file by one of its names; `None` if it has none of them any more.
-fn open(
-    directories: &[Directory],
-    wanted: Id,
-    places: &[(usize, Path)],
-) -> Result<Option<OwnedFd>, Error> {
+fn open(preopens: &[Root], wanted: Id, places: &[(usize, Path)]) -> Result<Option<OwnedFd>, Error> {
     for (preopen, path) in places {
-        let Some(directory) = directories.get(*preopen) else { continue };
+        let Some(directory) = preopens.get(*preopen) else { continue };
         match open_at(directory, path) {
             Ok(fd) if fstat(&fd).is_ok_and(|stat| id(&stat) == wanted) => return Ok(Some(fd)),
             // Somebody renames meanwhile; another name may do.
@@ -225,14 +238,18 @@ fn open(
 }
 
 /// Name by name, because a path may be longer than the kernel takes.
-fn open_at(directory: &Directory, path: &[Vec<u8>]) -> Result<OwnedFd, Errno> {
+fn open_at(directory: &Root, path: &[Vec<u8>]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at: Option<OwnedFd> = None;
     for name in path {
         let from = at.as_ref().map_or(directory.fd.as_fd(), |fd| fd.as_fd());
         at = Some(openat(from, &name[..], flags, Mode::empty())?);
     }
-    at.ok_or(Errno::NOENT)
+    match at {
+        Some(fd) => Ok(fd),
+        // A single file.
+        None => rustix::io::fcntl_dupfd_cloexec(&directory.fd, 0),
+    }
 }
 
 #[cfg(test)]

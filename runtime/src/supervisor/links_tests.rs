@@ -39,10 +39,8 @@ fn world(files: &[&str], links: &[(&str, &str)]) -> TempDir {
     base
 }
 
-fn directory(path: &HostPath) -> Directory {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = openat(rustix::fs::CWD, path, flags, Mode::empty()).unwrap();
-    Directory { fd, guest: path.display().to_string() }
+fn directory(path: &HostPath) -> Root {
+    super::super::plan::open_root(path, &path.display().to_string(), false).unwrap()
 }
 
 fn found(base: &TempDir, policy: &str, hosts: &[&str]) -> Vec<LinkedFile> {

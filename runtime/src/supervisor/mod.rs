@@ -13,15 +13,18 @@
 //! pinned programs go on denying, and the next start removes what was left.
 
 mod error;
+mod holders;
 mod links;
 mod plan;
 mod reload;
 mod start;
+mod sys;
 mod watch;
 
 use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 pub use error::Error;
+pub(crate) use plan::{HOST_HINT, unfit};
 pub(crate) use reload::connect;
 pub use watch::Outcome;
 

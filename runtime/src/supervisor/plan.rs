@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use wasi_guard_enforce::cgroup;
 use wasi_guard_policy::{Policy, Table, load, render_all};
 
@@ -16,12 +16,21 @@ use super::{Error, Grants, Job};
 use crate::cli::PolicyFile;
 use crate::protocol::Options;
 
-/// A directory that the guest gets.
+/// The root of a preopen on the host: a directory, or a single file.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct Root {
     /// Opened with `O_PATH`: a place, not a way to read it.
     pub(crate) fd: OwnedFd,
     pub(crate) guest: String,
+    /// A single file.
+    pub(crate) file: bool,
+    /// On overlayfs.
+    pub(crate) overlay: bool,
+}
+
+/// Tells the table what the preopens are, beyond directories.
+pub(super) fn set_special(table: &mut Table, roots: &[Root]) {
+    table.set_special(roots.iter().any(|root| root.file), roots.iter().any(|root| root.overlay));
 }
 
 /// What will be done.
@@ -33,7 +42,8 @@ pub(crate) struct Plan {
     /// blake3 of the policy's text, in hexadecimal.
     pub(crate) policy_digest: String,
     pub(crate) table: Table,
-    pub(crate) directories: Vec<Directory>,
+    /// In the order of the policy's preopens; those of kind `Holder` come after them.
+    pub(crate) roots: Vec<Root>,
     pub(crate) audit_file: Option<PathBuf>,
     /// The module's path as the caller gave it.
     pub(crate) module: String,
@@ -69,10 +79,13 @@ impl Plan {
         if let Some(mode) = job.mode {
             policy.mode = mode;
         }
-        let directories = open_directories(&policy, &base, &job.grants)?;
+        let roots = open_roots(&policy, &base, &job.grants)?;
+        let files: Vec<usize> = (0..roots.len()).filter(|index| roots[*index].file).collect();
+        let policy = policy.with_files(&files).map_err(Error::of_files)?;
         let addresses = resolve(&policy)?;
-        let table = wasi_guard_policy::compile(&policy, &addresses)
+        let mut table = wasi_guard_policy::compile(&policy, &addresses)
             .map_err(|error| Error::step("compile the policy", error))?;
+        set_special(&mut table, &roots);
         let limits = limits(&policy);
         let lesser = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -85,7 +98,7 @@ impl Plan {
         };
         Ok(Self {
             table,
-            directories,
+            roots,
             audit_file: policy.audit.file.as_ref().map(|file| base.join(file)),
             module: job.module.display().to_string(),
             limits,
@@ -115,20 +128,16 @@ fn read_policy(path: &Path, warnings: &mut Vec<String>) -> Result<(Policy, Strin
 }
 
 /// Opens every preopen, or says what is wrong with each that cannot be.
-fn open_directories(
-    policy: &Policy,
-    base: &Path,
-    grants: &Grants,
-) -> Result<Vec<Directory>, Error> {
-    // A path in a policy must be the directory itself, because a link can be bent after the
-    // policy was reviewed. A path on the command line is taken as wasmtime takes it.
-    let follow = matches!(grants, Grants::Options { .. });
-    let mut directories = Vec::new();
+fn open_roots(policy: &Policy, base: &Path, grants: &Grants) -> Result<Vec<Root>, Error> {
+    // A path in a policy must be the thing itself, because a link can be bent after the policy
+    // was reviewed. A path on the command line is taken as wasmtime takes it.
+    let by_options = matches!(grants, Grants::Options { .. });
+    let mut roots = Vec::new();
     let mut problems = Vec::new();
     for preopen in &policy.preopens {
         let path = base.join(&preopen.host);
-        match open_directory(&path, follow) {
-            Ok(fd) => directories.push(Directory { fd, guest: preopen.guest.clone() }),
+        match open_root(&path, &preopen.guest, by_options) {
+            Ok(root) => roots.push(root),
             Err(problem) => {
                 let line = preopen.line.map_or(String::new(), |line| format!(" (line {line})"));
                 problems.push(format!("{}{line}: {problem}", path.display()));
@@ -136,40 +145,60 @@ fn open_directories(
         }
     }
     if problems.is_empty() {
-        return Ok(directories);
+        return Ok(roots);
     }
-    let mut error = Error::new("open the preopens' host directories").hint(
-        "`host` is relative to the policy file and must be an existing directory, not a link",
-    );
+    let mut error = if by_options {
+        Error::new("open the directories of --dir").hint("--dir takes existing directories")
+    } else {
+        Error::new("open what the preopens are on the host").hint(HOST_HINT)
+    };
     error.causes = problems;
     Err(error)
 }
 
-/// Opens a directory of the host; `follow`: also if a symbolic link leads to it.
+/// What `host` has to be.
+pub(crate) const HOST_HINT: &str =
+    "`host` is relative to the policy file and must be an existing directory or file, not a link";
+
+/// Opens the root of a preopen. `by_options`: a directory, also if a symbolic link leads to it.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn open_directory(path: &Path, follow: bool) -> Result<OwnedFd, String> {
-    let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | nofollow;
-    let fd = openat(CWD, path, flags, Mode::empty()).map_err(|error| {
-        let link = !follow
-            && statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-        if link {
-            "is a symbolic link; name the directory that it leads to".into()
-        } else {
-            std::io::Error::from(error).to_string()
-        }
-    })?;
-    if rustix::fs::fstatfs(&fd).is_ok_and(|fs| fs.f_type == OVERLAYFS_MAGIC) {
-        return Err(
-            "is on overlayfs, on which this version cannot tell the guest's own files from \
-                    those below them; use a directory of another file system"
-                .into(),
-        );
+pub(super) fn open_root(path: &Path, guest: &str, by_options: bool) -> Result<Root, String> {
+    let told = |error: rustix::io::Errno| std::io::Error::from(error).to_string();
+    let nofollow = if by_options { OFlags::empty() } else { OFlags::NOFOLLOW };
+    // With O_PATH nothing happens to a fifo or a device.
+    let flags = OFlags::PATH | OFlags::CLOEXEC | nofollow;
+    let fd = openat(CWD, path, flags, Mode::empty()).map_err(told)?;
+    let kind = FileType::from_raw_mode(fstat(&fd).map_err(told)?.st_mode);
+    if let Some(problem) = unfit(kind) {
+        return Err(problem.into());
     }
-    Ok(fd)
+    let file = kind == FileType::RegularFile;
+    if file && by_options {
+        return Err("is a file; a single file takes a policy with a preopen of its own".into());
+    }
+    let overlay = is_on_overlay(&fd);
+    Ok(Root { fd, guest: guest.into(), file, overlay })
+}
+
+/// Why something of this kind is no preopen, if it is none.
+pub(crate) fn unfit(kind: FileType) -> Option<&'static str> {
+    match kind {
+        FileType::Directory | FileType::RegularFile => None,
+        FileType::Symlink => Some("is a symbolic link; name what it leads to"),
+        FileType::Fifo => Some("is a fifo, neither a directory nor a regular file"),
+        FileType::Socket => Some("is a socket, neither a directory nor a regular file"),
+        FileType::CharacterDevice | FileType::BlockDevice => {
+            Some("is a device, neither a directory nor a regular file")
+        }
+        FileType::Unknown => Some("is neither a directory nor a regular file"),
+    }
+}
+
+/// Is this on overlayfs?
+fn is_on_overlay(fd: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == OVERLAYFS_MAGIC)
 }
 
 /// `OVERLAYFS_SUPER_MAGIC` (uapi/linux/magic.h).

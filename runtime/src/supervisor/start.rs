@@ -17,7 +17,13 @@ use wasi_guard_enforce::{
 };
 use wasi_guard_policy::Mode;
 
-use super::{Error, Job, Outcome, Plan, STEP_TIMEOUT, links, reload::Reload, watch::Signals};
+use super::{
+    Error, Job, Outcome, Plan, STEP_TIMEOUT,
+    holders::{self, Holders},
+    links,
+    reload::Reload,
+    watch::Signals,
+};
 use crate::{
     audit::Auditor,
     compile::Artifact,
@@ -40,6 +46,8 @@ pub(crate) struct Running {
     pub(crate) started: Instant,
     pub(crate) bpf_log: bool,
     pub(crate) reload: Reload,
+    /// Single files are there as long as this is.
+    _holders: Holders,
 }
 
 /// What came of a start.
@@ -63,14 +71,17 @@ pub(crate) fn start(
     let build = Build::this(job.bpf_log);
     let mut guest = Guest::create(&build, &plan.limits, plan.ring_bytes)?;
     let mut table = plan.table.clone();
-    for (index, directory) in plan.directories.iter().enumerate() {
-        guest.root(&mut table, index, directory.fd.as_fd())?;
+    let holders = holders::make(plan)?;
+    let fds = plan.roots.iter().map(|root| &root.fd);
+    let fds = fds.chain(holders.list.iter().map(|holder| &holder.fd));
+    for (index, fd) in fds.enumerate() {
+        guest.root(&mut table, index, fd.as_fd())?;
     }
-    let linked = links::search(&plan.policy, &table, &plan.directories)?;
+    let linked = links::search(&plan.policy, &table, &plan.roots)?;
     guest.links(&mut table, linked)?;
     guest.runtime_file(artifact.file.as_fd())?;
     let reload = Reload::open(job, plan, &table, &guest)?;
-    let (channel, worker) = spawn(job, plan, options, artifact, &canary, &mut guest)?;
+    let (channel, worker) = spawn(job, plan, options, artifact, &canary, &holders, &mut guest)?;
     auditor.set_guest(guest.name());
 
     let mut steps = Steps { channel: &channel, worker: &worker, signals };
@@ -100,6 +111,7 @@ pub(crate) fn start(
                 started: Instant::now(),
                 bpf_log: job.bpf_log,
                 reload,
+                _holders: holders,
             })))
         }
         other => steps.unexpected(other, "load the compiled module"),
@@ -132,6 +144,7 @@ fn spawn(
     options: &Options,
     artifact: &Artifact,
     canary: &OwnedFd,
+    holders: &Holders,
     guest: &mut Guest,
 ) -> Result<(Channel, Process), Error> {
     let (channel, theirs) =
@@ -145,10 +158,13 @@ fn spawn(
         (canary.as_fd(), canary_fd),
     ];
     let mut preopens = Vec::new();
-    for directory in &plan.directories {
+    // The guest sees a single file in its holder.
+    let directories = plan.roots.iter().filter(|root| !root.file).map(|it| (&it.fd, &it.guest));
+    let made = holders.list.iter().map(|holder| (&holder.fd, &holder.guest));
+    for (directory, guest) in directories.chain(made) {
         let fd = number();
-        descriptors.push((directory.fd.as_fd(), fd));
-        preopens.push(Preopen { directory: fd, guest: directory.guest.clone() });
+        descriptors.push((directory.as_fd(), fd));
+        preopens.push(Preopen { directory: fd, guest: guest.clone() });
     }
     let argv0 = job.argv0.clone().unwrap_or_else(|| {
         job.module.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())

@@ -10,3 +10,5 @@ wasi-guard check host-missing.toml hello.wat
 ln -s out data/alias; ln -s ../state.db data/out/alias; wasi-guard check host-names.toml
 wasi-guard check good.toml > /dev/full
 wasi-guard check good.toml >&-
+wasi-guard check single-file.toml
+wasi-guard check below-file.toml

@@ -25,3 +25,7 @@ wasi-guard explain good.toml eat /data/x
 wasi-guard explain audit-mode.toml read /data/x
 wasi-guard explain audit-mode.toml read /data/in/x
 wasi-guard explain audit-mode.toml open /data
+wasi-guard explain single-file.toml write /etc/app.conf
+wasi-guard explain single-file.toml read /etc
+wasi-guard explain single-file.toml create /etc/new
+wasi-guard explain single-file.toml unlink /etc/app.conf

@@ -3,11 +3,13 @@
 mod names;
 
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::fs::FileType;
 use wasi_guard_policy::{
-    Addresses, CompileError, Policy, Preopen, RuleKind, Severity, Table, render_all,
+    Addresses, CompileError, Policy, Preopen, PreopenKind, RuleKind, Severity, Table, render_all,
 };
 
 use super::compile::{kind, open_module, with_name};
@@ -15,7 +17,7 @@ use super::policy::addresses;
 use super::report::{self, printable};
 use super::{EngineOptions, PolicyFile, Result, exit, output};
 use crate::compile::{self, OWN_EXECUTABLE, Request};
-use crate::supervisor::Error;
+use crate::supervisor::{Error, HOST_HINT, unfit};
 
 const ABOUT: &str = "\
 Check a policy, and a module with it, without running anything.
@@ -64,10 +66,17 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     report::write(&render_all(&warnings, &file.source));
     let mut errors = Vec::new();
     for preopen in &policy.preopens {
-        errors.extend(host_directory(&file, preopen));
+        errors.extend(host_root(&file, preopen));
     }
     let (addresses, problems) = addresses(&policy);
     problems.iter().for_each(|problem| report::warning(problem));
+    let policy = match file.on_host(policy.clone()) {
+        Ok(policy) => policy,
+        Err(error) => {
+            errors.push(error);
+            policy
+        }
+    };
     let table = table(&policy, &addresses, &mut errors);
     for error in &errors {
         report::error(error, false);
@@ -88,24 +97,17 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if good { exit::ok() } else { exit::no() })
 }
 
-/// What is wrong with a preopen's directory on the host, as the start of a guest would see it.
-fn host_directory(file: &PolicyFile, preopen: &Preopen) -> Option<Error> {
+/// What is wrong with a preopen on the host, as the start of a guest would see it.
+fn host_root(file: &PolicyFile, preopen: &Preopen) -> Option<Error> {
     let path = file.resolve(&preopen.host);
     let cause = match path.symlink_metadata() {
-        Ok(found) if found.is_dir() => return None,
-        Ok(found) if found.is_symlink() => {
-            "it is a symbolic link; name the directory that it leads to".to_owned()
-        }
-        Ok(_) => "it is not a directory".to_owned(),
+        Ok(found) => format!("it {}", unfit(FileType::from_raw_mode(found.mode()))?),
         Err(error) => error.to_string(),
     };
     let line = preopen.line.map_or(String::new(), |line| format!(" (line {line})"));
-    let mut error = Error::new(format!(
-        "open the host directory {} of {}{line}",
-        path.display(),
-        preopen.guest
-    ))
-    .hint("`host` is relative to the policy file and must be an existing directory");
+    let mut error =
+        Error::new(format!("open {}, which is {}{line}", path.display(), preopen.guest))
+            .hint(HOST_HINT);
     error.causes.push(cause);
     Some(error)
 }
@@ -205,5 +207,13 @@ fn preopen_text(preopen: &Preopen) -> String {
         .map(|(name, rules)| format!("{name} {}", rules.len()))
         .collect();
     let counts = if counts.is_empty() { "nothing granted".into() } else { counts.join(", ") };
-    format!("{} is {}; rules: {counts}", preopen.guest, preopen.host.display())
+    match preopen.kind {
+        PreopenKind::Holder => format!("{} is made for single files", preopen.guest),
+        PreopenKind::File => {
+            format!("{} is the file {}; rules: {counts}", preopen.guest, preopen.host.display())
+        }
+        PreopenKind::Directory => {
+            format!("{} is {}; rules: {counts}", preopen.guest, preopen.host.display())
+        }
+    }
 }

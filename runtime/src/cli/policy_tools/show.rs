@@ -38,6 +38,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let file = PolicyFile::read(&args.policy)?;
     let (policy, _) = file.load_or_refuse()?;
+    let policy = file.on_host(policy)?;
     let known = if args.resolve {
         let (addresses, problems) = addresses(&policy);
         problems.iter().for_each(|problem| report::warning(problem));

@@ -54,6 +54,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let assertions = Assertions::load(&source).map_err(refused)?;
     let file = PolicyFile::read(&args.file.with_file_name(&assertions.policy))?;
     let (policy, _) = file.load_or_refuse()?;
+    let policy = file.on_host(policy)?;
     let questions: Vec<_> = assertions.list.iter().map(|it| it.question.clone()).collect();
     let addresses = known_addresses(&policy, &questions);
     let answers = assertions.answers(&source, &policy, &addresses).map_err(refused)?;

@@ -36,12 +36,12 @@ pub(super) struct Fixed {
     ring: u64,
 }
 
-/// A directory that the guest has: the worker holds its descriptor.
+/// A preopen that the guest has: the worker holds a descriptor of it, or of its holder.
 #[derive(Clone, Debug)]
 struct Directory {
     guest: String,
-    device: u64,
-    inode: u64,
+    /// Device and inode number; `None` for a holder of single files.
+    identity: Option<(u64, u64)>,
     /// The id of its mark.
     root: u64,
 }
@@ -76,11 +76,15 @@ impl Fixed {
     /// `table` is the one with which the guest starts.
     pub(super) fn new(job: &Job, plan: &Plan, table: &Table) -> Result<Self, Error> {
         let mut directories = Vec::new();
-        for (index, directory) in plan.directories.iter().enumerate() {
-            let (device, inode) = identity(&directory.fd)
-                .map_err(|error| Error::step("look at a preopen's host directory", error))?;
+        for (index, preopen) in plan.policy.preopens.iter().enumerate() {
+            let identity = plan
+                .roots
+                .get(index)
+                .map(|root| identity(&root.fd))
+                .transpose()
+                .map_err(|error| Error::step("look at what a preopen is on the host", error))?;
             let root = table.root(index);
-            directories.push(Directory { guest: directory.guest.clone(), device, inode, root });
+            directories.push(Directory { guest: preopen.guest.clone(), identity, root });
         }
         Ok(Self {
             asked_mode: job.mode,
@@ -105,16 +109,19 @@ fn identity(fd: &OwnedFd) -> std::io::Result<(u64, u64)> {
 /// All that is wrong with it, or all keys that a reload cannot change.
 pub(super) fn check(offer: Offer, fixed: &Fixed, marked: bool) -> Result<Checked, Error> {
     let file = read(offer)?;
-    let (mut policy, warnings) = file.load_or_refuse()?;
+    let (policy, warnings) = file.load_or_refuse()?;
+    let mut policy = file.on_host(policy)?;
     if let Some(mode) = fixed.asked_mode {
         policy.mode = mode;
     }
     let mut changes = changes(&policy, fixed);
-    let mut directories = Vec::new();
+    let mut roots = Vec::new();
     for (preopen, directory) in policy.preopens.iter().zip(&fixed.directories) {
-        if preopen.guest == directory.guest {
-            match open_directory(&file, preopen, directory) {
-                Ok(found) => directories.push(found),
+        if let Some(identity) = directory.identity
+            && preopen.guest == directory.guest
+        {
+            match open_root(&file, preopen, identity) {
+                Ok(found) => roots.push(found),
                 Err(change) => changes.push(change),
             }
         }
@@ -128,12 +135,13 @@ pub(super) fn check(offer: Offer, fixed: &Fixed, marked: bool) -> Result<Checked
     let addresses = plan::resolve(&policy)?;
     let mut table = wasi_guard_policy::compile(&numbered(&policy, marked), &addresses)
         .map_err(|error| Error::step("compile the policy", error))?;
+    plan::set_special(&mut table, &roots);
     for (index, directory) in fixed.directories.iter().enumerate() {
         table
             .set_root(index, directory.root)
             .map_err(|error| Error::step("write a preopen's root into the table", error))?;
     }
-    let linked = links::search(&policy, &table, &directories)?;
+    let linked = links::search(&policy, &table, &roots)?;
     Ok(Checked {
         table,
         linked,
@@ -199,21 +207,17 @@ fn changes(policy: &Policy, fixed: &Fixed) -> Vec<String> {
     found
 }
 
-/// The directory of a preopen, or why it is not the one that the guest has.
-fn open_directory(
-    file: &PolicyFile,
-    preopen: &Preopen,
-    has: &Directory,
-) -> Result<plan::Directory, String> {
+/// The root of a preopen, or why it is not the one that the guest has.
+fn open_root(file: &PolicyFile, preopen: &Preopen, has: (u64, u64)) -> Result<plan::Root, String> {
     let path = file.resolve(&preopen.host);
     let line = preopen.line.map_or(String::new(), |line| format!(" (line {line})"));
     let key = format!("[[preopen]] host of {}{line}: {}", preopen.guest, path.display());
-    let fd = plan::open_directory(&path, false).map_err(|problem| format!("{key}: {problem}"))?;
-    match identity(&fd) {
-        Ok(found) if found == (has.device, has.inode) => {
-            Ok(plan::Directory { fd, guest: preopen.guest.clone() })
-        }
-        Ok(_) => Err(format!("{key} is not the directory that the guest has")),
+    let root = plan::open_root(&path, &preopen.guest, false)
+        .map_err(|problem| format!("{key}: {problem}"))?;
+    let what = if root.file { "file" } else { "directory" };
+    match identity(&root.fd) {
+        Ok(found) if found == has => Ok(root),
+        Ok(_) => Err(format!("{key} is not the {what} that the guest has")),
         Err(error) => Err(format!("{key}: {error}")),
     }
 }

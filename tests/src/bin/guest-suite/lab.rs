@@ -164,6 +164,15 @@ impl Mounted {
         Ok(Self(target))
     }
 
+    /// An overlay, with its layers as options.
+    pub(crate) fn overlay(target: impl Into<PathBuf>, layers: &str) -> Result<Self> {
+        let target = target.into();
+        let data = std::ffi::CString::new(layers)?;
+        mount("overlay", &target, "overlay", MountFlags::empty(), Some(data.as_c_str()))
+            .with_context(|| format!("mount an overlay over {}", target.display()))?;
+        Ok(Self(target))
+    }
+
     /// A file over another.
     pub(crate) fn over(source: &Path, target: impl Into<PathBuf>) -> Result<Self> {
         let target = target.into();

@@ -126,6 +126,9 @@ impl Ground<'_> {
             | Do::Thread
             | Do::Access(_)
             | Do::Raw(..)
+            | Do::Ioctl32(..)
+            | Do::RingWithCredentials
+            | Do::RingCommand(_)
             | Do::Receive(_)
             | Do::Measure(..)
             | Do::Landlock(..) => Vec::new(),

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use wasi_guard_abi::operation::{Operation, Reason};
 use wasi_guard_enforce::{cgroup::Limits, guest::Guest, records::Denial};
 use wasi_guard_policy::{
-    Mode, Policy, Source, Table,
+    Mode, Policy, Preopen, PreopenKind, Source, Table,
     evaluate::{self, Verdict},
 };
 use wasi_guard_tests::{
@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) armed: bool,
     /// The files of the tree are made anew before each step.
     pub(crate) fresh: bool,
+    /// Directories for single files, in the order in which the policy needs them.
+    pub(crate) holders: Vec<PathBuf>,
     /// Further descriptors for the actors, with the numbers of their handles.
     pub(crate) given: Vec<(OwnedFd, u8)>,
 }
@@ -50,17 +52,29 @@ impl Setup {
     /// needed. `policy`: TOML without the line `version = 1`.
     pub(crate) fn new(base: PathBuf, policy: &str, tree: &'static [&'static str]) -> Self {
         let text = format!("version = 1\n{policy}");
-        Self { base, text, tree, ring: 64 * 1024, armed: true, fresh: true, given: Vec::new() }
+        Self {
+            base,
+            text,
+            tree,
+            ring: 64 * 1024,
+            armed: true,
+            fresh: true,
+            holders: Vec::new(),
+            given: Vec::new(),
+        }
     }
 
     /// Creates the guest, the files and the actors.
     pub(crate) fn start(self, lab: &Lab) -> Result<Stage> {
-        let policy = load(&self.text)?;
-        let roots: Vec<PathBuf> =
-            policy.preopens.iter().map(|preopen| self.base.join(&preopen.host)).collect();
+        let policy = on_host(load(&self.text)?, &self.base)?;
+        let named = policy.preopens.iter().filter(|it| it.kind != PreopenKind::Holder);
+        let mut roots: Vec<PathBuf> = named.map(|it| self.base.join(&it.host)).collect();
+        roots.extend(self.holders);
         let mut handles = vec![(open_path(&self.base)?, BASE)];
         for (number, root) in roots.iter().enumerate() {
-            fs::create_dir_all(root).with_context(|| format!("create {}", root.display()))?;
+            if !root.is_file() {
+                fs::create_dir_all(root).with_context(|| format!("create {}", root.display()))?;
+            }
             handles.push((open_path(root)?, number as u8));
         }
         handles.extend(self.given);
@@ -106,9 +120,16 @@ pub(crate) fn load(text: &str) -> Result<Policy> {
     }
 }
 
+/// The policy as it is where some preopens are files.
+fn on_host(policy: Policy, base: &Path) -> Result<Policy> {
+    let is_file = |index: &usize| base.join(&policy.preopens[*index].host).is_file();
+    let files: Vec<usize> = (0..policy.preopens.len()).filter(is_file).collect();
+    policy.with_files(&files).map_err(|errors| anyhow!("{errors:?}"))
+}
+
 /// A handle as a supervisor would make it.
 pub(crate) fn open_path(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, rustix::fs::Mode::empty())
         .with_context(|| format!("open {}", path.display()))
 }
@@ -156,7 +177,8 @@ impl Stage {
     pub(crate) fn table(&mut self) -> Result<Table> {
         let mut table = wasi_guard_policy::compile(&self.policy, &Default::default())?;
         let overlay = self.handles.iter().any(|(fd, _)| is_on_overlay(fd));
-        table.set_special(false, overlay);
+        let file = |preopen: &Preopen| preopen.kind == PreopenKind::File;
+        table.set_special(self.policy.preopens.iter().any(file), overlay);
         for (fd, number) in &self.handles {
             if usize::from(*number) < self.roots.len() {
                 self.guest

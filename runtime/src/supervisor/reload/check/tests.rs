@@ -13,12 +13,12 @@ fn place() -> (tempfile::TempDir, Fixed) {
     let place = tempfile::tempdir().unwrap();
     fs::create_dir(place.path().join("data")).unwrap();
     fs::create_dir(place.path().join("other")).unwrap();
-    let fd = plan::open_directory(&place.path().join("data"), false).unwrap();
-    let (device, inode) = identity(&fd).unwrap();
+    let root = plan::open_root(&place.path().join("data"), "/data", false).unwrap();
+    let identity = Some(identity(&root.fd).unwrap());
     let fixed = Fixed {
         asked_mode: None,
         mode: Mode::Enforce,
-        directories: vec![Directory { guest: "/data".into(), device, inode, root: 77 }],
+        directories: vec![Directory { guest: "/data".into(), identity, root: 77 }],
         memory: None,
         time: None,
         fuel: None,

@@ -8,6 +8,7 @@ mod files;
 mod host;
 mod limits;
 mod network;
+mod preopens;
 mod python;
 mod reload;
 mod signals;
@@ -24,6 +25,7 @@ pub(crate) static EVERY: &[&[Case]] = &[
     GUESTS,
     command::CASES,
     files::CASES,
+    preopens::CASES,
     unchecked::CASES,
     network::CASES,
     limits::CASES,

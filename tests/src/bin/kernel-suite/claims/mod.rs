@@ -4,6 +4,7 @@ mod access;
 mod attributes;
 mod differential;
 mod file_systems;
+mod files;
 pub(crate) mod lifecycle;
 mod links;
 mod metadata;
@@ -41,6 +42,7 @@ pub(crate) const EVERY: &[&[Case]] = &[
     attributes::CASES,
     names::CASES,
     file_systems::CASES,
+    files::CASES,
     overlay::CASES,
     mounts::CASES,
     processes::CASES,

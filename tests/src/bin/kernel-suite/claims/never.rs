@@ -22,7 +22,7 @@ use wasi_guard_tests::{
 use super::cases;
 use crate::{
     check::told,
-    lab::{Lab, mount},
+    lab::{Lab, Mounted, mount},
     stage::{Setup, Stage},
 };
 
@@ -31,6 +31,7 @@ cases![
     executable_memory_is_allowed_while_code_is_loaded,
     descriptors_of_others_are_not_received,
     requests_to_files_are_denied,
+    requests_of_32_bit_programs_are_denied,
     what_libraries_ask_of_descriptors_is_allowed,
     commands_on_descriptors_are_denied,
     locks_are_denied,
@@ -44,9 +45,13 @@ cases![
     performance_counters_are_denied,
     mounting_and_unmounting_are_denied,
     moving_a_mount_is_denied,
+    exchanging_the_root_mount_is_denied,
     user_namespaces_are_denied,
     io_uring_with_a_kernel_thread_is_denied,
+    io_uring_with_other_credentials_is_denied,
+    commands_through_io_uring_are_denied,
     keys_are_denied,
+    keys_of_others_are_denied,
     system_v_ipc_is_denied,
     datagrams_to_local_services_are_denied,
     the_kernel_loads_no_module_for_a_guest,
@@ -200,6 +205,11 @@ fn ioctl(request: i64) -> Do {
 fn requests_to_files_are_denied(lab: &Lab) -> Result<()> {
     const FIGETBSZ: i64 = 2;
     file(lab)?.never(&ioctl(FIGETBSZ), Operation::Ioctl)
+}
+
+fn requests_of_32_bit_programs_are_denied(lab: &Lab) -> Result<()> {
+    const FIGETBSZ: u32 = 2;
+    file(lab)?.never(&Do::Ioctl32(GIVEN, FIGETBSZ), Operation::Ioctl)
 }
 
 fn what_libraries_ask_of_descriptors_is_allowed(lab: &Lab) -> Result<()> {
@@ -358,6 +368,30 @@ fn moving_a_mount_is_denied(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+fn exchanging_the_root_mount_is_denied(lab: &Lab) -> Result<()> {
+    let mut stage = stage(lab)?;
+    let root = stage.base.join("root");
+    std::fs::create_dir(&root)?;
+    let mounted = Mounted::new("tmpfs", &root, "")?;
+    std::fs::create_dir(root.join("old"))?;
+    let [new, old] = [root.clone(), root.join("old")].map(|path| text(&path.to_string_lossy()));
+    // In a namespace of the actor's own; one that worked is of no use any more.
+    let own = Do::Raw(libc::SYS_unshare, vec![number(libc::CLONE_NEWNS.into())]);
+    let exchange = Do::Raw(libc::SYS_pivot_root, vec![new, old]);
+    let outside = |stage: &Stage| -> Result<()> {
+        let actor = Actor::outside(&stage.handles())?;
+        result(actor.ask(&own)?).context("unshare")?;
+        result(actor.ask(&exchange)?).context("pivot_root").map(drop)
+    };
+    outside(&stage)?;
+    result(stage.inside.ask(&own)?)?;
+    ensure!(stage.inside.ask(&exchange)? == Answer::Failed(0, libc::EACCES));
+    one_record(&mut stage, Operation::Mount)?;
+    outside(&stage)?;
+    drop(mounted);
+    Ok(())
+}
+
 fn user_namespaces_are_denied(lab: &Lab) -> Result<()> {
     stage(lab)?.never(&Do::NewUser, Operation::Namespace)
 }
@@ -370,6 +404,16 @@ fn io_uring_with_a_kernel_thread_is_denied(lab: &Lab) -> Result<()> {
     stage(lab)?.never(&Do::Raw(libc::SYS_io_uring_setup, args), Operation::IoUring)
 }
 
+fn io_uring_with_other_credentials_is_denied(lab: &Lab) -> Result<()> {
+    stage(lab)?.never(&Do::RingWithCredentials, Operation::IoUring)
+}
+
+fn commands_through_io_uring_are_denied(lab: &Lab) -> Result<()> {
+    // Which takes any command and does nothing.
+    let null = File::open("/dev/null")?;
+    given(lab, null)?.never(&Do::RingCommand(GIVEN), Operation::IoUring)
+}
+
 fn keys_are_denied(lab: &Lab) -> Result<()> {
     const KEY_SPEC_PROCESS_KEYRING: i64 = -2;
     let args = vec![
@@ -380,6 +424,32 @@ fn keys_are_denied(lab: &Lab) -> Result<()> {
         number(KEY_SPEC_PROCESS_KEYRING),
     ];
     stage(lab)?.never(&Do::Raw(libc::SYS_add_key, args), Operation::Key)
+}
+
+fn keys_of_others_are_denied(lab: &Lab) -> Result<()> {
+    const KEY_SPEC_USER_KEYRING: i64 = -4;
+    const KEYCTL_DESCRIBE: i64 = 6;
+    let mut stage = stage(lab)?;
+    let args = vec![
+        text("user"),
+        text("wasi-guard-other"),
+        Arg::Buffer(b"x".to_vec()),
+        number(1),
+        number(KEY_SPEC_USER_KEYRING),
+    ];
+    let key = result(stage.outside.ask(&Do::Raw(libc::SYS_add_key, args))?)?;
+    let describe = vec![number(KEYCTL_DESCRIBE), number(key), number(0), number(0)];
+    let describe = Do::Raw(libc::SYS_keyctl, describe);
+    result(stage.outside.ask(&describe)?)?;
+    ensure!(stage.inside.ask(&describe)? == Answer::Failed(0, libc::EACCES));
+    // The kernel tries several ways to a right to the key, and asks about each.
+    let records = stage.records()?;
+    ensure!(
+        !records.is_empty() && records.iter().all(|record| record.operation == Operation::Key),
+        "records {}",
+        told(&records)
+    );
+    result(stage.outside.ask(&describe)?).map(drop)
 }
 
 fn system_v_ipc_is_denied(lab: &Lab) -> Result<()> {
