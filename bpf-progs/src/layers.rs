@@ -20,13 +20,13 @@ use crate::{
 ///
 /// Credentials that are not the task's own are not enough: access(2) and a core dump work with
 /// altered copies of them. No copy has what the original lacks, though, and whoever mounts has
-/// `CAP_SYS_ADMIN`, which no worker has. A guest without a preopen on overlayfs never comes this
-/// far.
+/// `CAP_SYS_ADMIN`, which no worker has. Under a policy without a preopen on overlayfs nobody comes
+/// this far; before there is a policy, Landlock's rules look at the preopens' metadata.
 #[inline(always)]
 pub(crate) fn asked_by_overlay(guarded: &Guarded) -> bool {
     match &guarded.policy {
-        Some(policy) if policy.header.overlay != 0 => acts_as_mounter(),
-        _ => false,
+        Some(policy) => policy.header.overlay != 0 && acts_as_mounter(),
+        None => guarded.in_setup() && acts_as_mounter(),
     }
 }
 
