@@ -35,7 +35,7 @@ const fn package(task: Task, name: &'static str, why: &'static str) -> Package {
     Package { name, task, why }
 }
 
-const PACKAGES: [Package; 19] = [
+const PACKAGES: [Package; 20] = [
     package(Task::Bpf, "rustc-web", "the rustc that has a core library for the BPF target"),
     package(Task::Bpf, "libstd-rust-web-dev-bpf", "that core library"),
     package(Task::Bpf, "llvm-22-dev", "bpf-linker is built against it"),

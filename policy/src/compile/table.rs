@@ -101,25 +101,14 @@ impl Table {
         Ok(())
     }
 
-    /// Says that the root of a preopen is a single file, or that a preopen lies on an overlay file
-    /// system.
-    pub fn set_special(&mut self, files: bool, overlay: bool) {
-        for (at, value) in
-            [(offset_of!(Header, file_roots), files), (offset_of!(Header, overlay), overlay)]
-        {
-            self.bytes[at..at + 4].copy_from_slice(&u32::from(value).to_ne_bytes());
-        }
-    }
-
     /// Gives the table a number that no other table of this boot has.
     pub fn set_serial(&mut self, serial: u64) {
         let at = offset_of!(Header, serial);
         self.bytes[at..at + 8].copy_from_slice(&serial.to_ne_bytes());
     }
 
-    /// Tells what the preopens are, beyond directories: whether one is a single file, and whether
-    /// one is on overlayfs. Until then none is.
-    pub fn set_special(&mut self, _files: bool, overlay: bool) {
+    /// Says whether a preopen is on overlayfs; at first none is.
+    pub fn set_overlay(&mut self, overlay: bool) {
         let at = offset_of!(Header, overlay);
         self.bytes[at..at + 4].copy_from_slice(&u32::from(overlay).to_ne_bytes());
     }

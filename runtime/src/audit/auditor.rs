@@ -1,9 +1,7 @@
 //! Turns what happens in a run into lines.
 
-use wasi_guard_abi::operation::Reason;
 use wasi_guard_enforce::guest::Counts;
 use wasi_guard_enforce::records::{Denial, Name};
-use wasi_guard_policy::evaluate::rights;
 use wasi_guard_policy::{Mode, Origin, Policy, Rule};
 
 use super::line::{self, Body, Head, Line};

@@ -28,9 +28,9 @@ pub(crate) struct Root {
     pub(crate) overlay: bool,
 }
 
-/// Tells the table what the preopens are, beyond directories.
-pub(super) fn set_special(table: &mut Table, roots: &[Root]) {
-    table.set_special(roots.iter().any(|root| root.file), roots.iter().any(|root| root.overlay));
+/// Tells the table whether a preopen is on overlayfs.
+pub(super) fn set_overlay(table: &mut Table, roots: &[Root]) {
+    table.set_overlay(roots.iter().any(|root| root.overlay));
 }
 
 /// What will be done.
@@ -85,7 +85,7 @@ impl Plan {
         let addresses = resolve(&policy)?;
         let mut table = wasi_guard_policy::compile(&policy, &addresses)
             .map_err(|error| Error::step("compile the policy", error))?;
-        set_special(&mut table, &roots);
+        set_overlay(&mut table, &roots);
         let limits = limits(&policy);
         let lesser = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),

@@ -135,7 +135,7 @@ pub(super) fn check(offer: Offer, fixed: &Fixed, marked: bool) -> Result<Checked
     let addresses = plan::resolve(&policy)?;
     let mut table = wasi_guard_policy::compile(&numbered(&policy, marked), &addresses)
         .map_err(|error| Error::step("compile the policy", error))?;
-    plan::set_special(&mut table, &roots);
+    plan::set_overlay(&mut table, &roots);
     for (index, directory) in fixed.directories.iter().enumerate() {
         table
             .set_root(index, directory.root)

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use wasi_guard_abi::operation::{Operation, Reason};
 use wasi_guard_enforce::{cgroup::Limits, guest::Guest, records::Denial};
 use wasi_guard_policy::{
-    Mode, Policy, Preopen, PreopenKind, Source, Table,
+    Mode, Policy, PreopenKind, Source, Table,
     evaluate::{self, Verdict},
 };
 use wasi_guard_tests::{
@@ -177,8 +177,7 @@ impl Stage {
     pub(crate) fn table(&mut self) -> Result<Table> {
         let mut table = wasi_guard_policy::compile(&self.policy, &Default::default())?;
         let overlay = self.handles.iter().any(|(fd, _)| is_on_overlay(fd));
-        let file = |preopen: &Preopen| preopen.kind == PreopenKind::File;
-        table.set_special(self.policy.preopens.iter().any(file), overlay);
+        table.set_overlay(overlay);
         for (fd, number) in &self.handles {
             if usize::from(*number) < self.roots.len() {
                 self.guest

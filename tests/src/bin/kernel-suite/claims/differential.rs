@@ -227,7 +227,7 @@ fn operation(random: &mut Random, files: &[At]) -> Do {
 
 /// Whether the operation was allowed; `None` if it failed before anything was judged, or for
 /// another reason after it was allowed.
-fn compare(stage: &mut Stage, operation: &Do) -> Result<Option<bool>> {
+pub(super) fn compare(stage: &mut Stage, operation: &Do) -> Result<Option<bool>> {
     let ground = Ground { base: &stage.base, roots: &stage.roots, leads_to: None };
     let verdicts: Vec<_> = ground
         .judgements(operation)?

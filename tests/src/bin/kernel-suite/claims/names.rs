@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use wasi_guard_abi::{operation::Reason, record::MAX_PATH};
 use wasi_guard_tests::operation::{Answer, Chain, Do, Then, at};
 
-use super::cases;
+use super::{cases, differential::compare};
 use crate::{
     expect::Why,
     lab::Lab,
@@ -22,6 +22,9 @@ cases![
     a_path_two_hundred_levels_deep_is_judged,
     a_path_longer_than_path_max_is_judged_and_its_record_cut,
     a_path_too_deep_to_walk_is_denied,
+    what_a_directory_remembers_ends_when_a_name_is_moved,
+    what_a_directory_remembers_is_one_policys,
+    plain_names_in_lists_are_told_apart,
     preopens_are_told_apart,
     the_innermost_of_nested_preopens_decides,
     one_directory_under_two_guest_paths_follows_the_first,
@@ -238,6 +241,92 @@ fn a_path_too_deep_to_walk_is_denied(lab: &Lab) -> Result<()> {
     ensure!(record.reason == Reason::Moving && record.cut, "{:?}", record.reason);
     // Half the way up everything is as usual.
     stage.allowed(&Do::OpenDeep(0, Chain(chain[..2000].to_vec()), R)).map(drop)
+}
+
+/// A directory remembers where it is from one decision to the next. It, or one above it, is moved
+/// by somebody else in between.
+fn what_a_directory_remembers_ends_when_a_name_is_moved(lab: &Lab) -> Result<()> {
+    let mut stage = lasting(lab, &preopen("read = [\"open/**\"]"), |data| {
+        std::fs::create_dir_all(data.join("open/d/e"))?;
+        std::fs::create_dir(data.join("shut"))?;
+        Ok(std::fs::write(data.join("open/d/e/f"), "")?)
+    })?;
+    let data = stage.roots[0].clone();
+    for (from, to) in [("open/d/e", "shut/e"), ("open/d", "shut/d"), ("open", "elsewhere")] {
+        let there = "open/d/e/f".replace(from, to);
+        for _ in 0..3 {
+            stage.allowed(&open("open/d/e/f"))?;
+        }
+        std::fs::rename(data.join(from), data.join(to))?;
+        for _ in 0..3 {
+            stage.denied(&open(&there), Why::NotGranted)?;
+        }
+        std::fs::rename(data.join(to), data.join(from))?;
+        stage.allowed(&open("open/d/e/f"))?;
+    }
+    Ok(())
+}
+
+/// Two guests use one directory in turn, under policies that do not agree about it.
+fn what_a_directory_remembers_is_one_policys(lab: &Lab) -> Result<()> {
+    let mut one = lasting(lab, &preopen("read = [\"a/d/**\"]"), |data| {
+        std::fs::create_dir_all(data.join("a/d"))?;
+        std::fs::write(data.join("a/d/f"), "")?;
+        Ok(std::fs::write(data.join("a/d/g"), "")?)
+    })?;
+    let base = one.roots[0].parent().map(Path::to_path_buf).context("the preopen's directory")?;
+    let mut setup = Setup::new(base, &preopen("read = [\"a/d/g\"]"), &[]);
+    setup.fresh = false;
+    let mut two = setup.start(lab)?;
+    for _ in 0..3 {
+        one.allowed(&open("a/d/f"))?;
+        two.denied(&open("a/d/f"), Why::NotGranted)?;
+        two.allowed(&open("a/d/g"))?;
+        one.allowed(&open("a/d/g"))?;
+    }
+    Ok(())
+}
+
+/// Many plain names in one directory are found by a hash of the whole name, short ones and such as
+/// do not lie in their dentry, in a directory's own list and in the one that directories share.
+fn plain_names_in_lists_are_told_apart(lab: &Lab) -> Result<()> {
+    let name = |n: usize| format!("{n:02}-{}", "n".repeat(n * 7));
+    let list = |prefix: &str, from: usize| -> String {
+        (from..from + 12).map(|n| format!("\"{prefix}{}\", ", name(n))).collect()
+    };
+    let rules = format!(
+        "read = [{}\"**/x*\"]\nwrite = [{}\"free/**\"]\ndeny = [{}]",
+        list("own/", 0),
+        list("own/", 6),
+        list("**/", 20)
+    );
+    let mut stage = lasting(lab, &preopen(&rules), |data| {
+        for directory in ["own", "free", "free/sub"] {
+            std::fs::create_dir(data.join(directory))?;
+            for n in 0..32 {
+                std::fs::write(data.join(directory).join(name(n)), "")?;
+                std::fs::write(data.join(directory).join(format!("x{}", name(n))), "")?;
+            }
+        }
+        Ok(())
+    })?;
+    let write = libc::O_WRONLY as u32;
+    let (mut read, mut written) = ([0; 2], [0; 2]);
+    for directory in ["own", "free", "free/sub"] {
+        for n in 0..32 {
+            for prefix in ["", "x"] {
+                let file = format!("{directory}/{prefix}{}", name(n));
+                for (flags, counts) in [(R, &mut read), (write, &mut written)] {
+                    let open = Do::Open(at(0, &file), flags, Then::Close);
+                    let allowed = compare(&mut stage, &open).with_context(|| file.clone())?;
+                    counts[usize::from(allowed.context("an answer without a verdict")?)] += 1;
+                }
+            }
+        }
+    }
+    // Denied and allowed. Read: 12 plain names of one directory, and all that begin with an x.
+    ensure!((read, written) == ([84, 108], [76, 116]), "{read:?} {written:?}");
+    Ok(())
 }
 
 fn preopens_are_told_apart(lab: &Lab) -> Result<()> {
