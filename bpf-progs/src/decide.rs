@@ -8,6 +8,7 @@ use wasi_guard_abi::{
 
 use crate::{
     ALLOW, DENY,
+    automaton::Automaton,
     emit::{self, Denial, Names, Socket},
     kernel::{OFF_DENTRY_INODE, Object},
     links,
@@ -18,6 +19,14 @@ use crate::{
 /// A name and what may be done with it.
 #[derive(Clone, Copy)]
 pub(crate) struct Judged {
+    pub(crate) verdict: Verdict,
+    /// The automaton's state after its path.
+    pub(crate) state: u32,
+}
+
+/// A name, where there is another one to compare it with.
+#[derive(Clone, Copy)]
+pub(crate) struct Apart {
     pub(crate) verdict: Verdict,
     /// What holds below it, if it is a directory: equal numbers, equal rights.
     pub(crate) below: u32,
@@ -61,7 +70,7 @@ pub(crate) fn judge(policy: &Policy, dentry: Object) -> Result<Judged, Objection
         verdict.rights,
         verdict.deny_rule
     );
-    Ok(Judged { verdict, below: names.below(state) })
+    Ok(Judged { verdict, state })
 }
 
 /// [`judge`] with a stack frame of its own: two of them in one program's frame would leave too
@@ -71,11 +80,9 @@ pub(crate) fn judge(policy: &Policy, dentry: Object) -> Result<Judged, Objection
 #[inline(never)]
 fn judge_packed(policy: &Policy, dentry: Object) -> u64 {
     const { assert!(right::ALL | right::LINKED <= 0xff && right::ALL & right::LINKED == 0) };
-    let (Judged { verdict, below }, reason) = match judge(policy, dentry) {
-        Ok(judged) => (judged, 0),
-        Err(Objection { reason, .. }) => {
-            (Judged { verdict: Verdict::default(), below: 0 }, u32::from(reason))
-        }
+    let (verdict, below, reason) = match judge(policy, dentry) {
+        Ok(judged) => (judged.verdict, Automaton::new(policy).below(judged.state), 0),
+        Err(Objection { reason, .. }) => (Verdict::default(), 0, u32::from(reason)),
     };
     let low = u64::from(u32::from(verdict.rights & 0xff) | (reason & 0xff) << 8 | below << 16);
     opaque_wide(policy.header, low | u64::from(verdict.deny_rule) << 32)
@@ -83,12 +90,12 @@ fn judge_packed(policy: &Policy, dentry: Object) -> u64 {
 
 /// For programs that judge more than one name.
 #[inline(always)]
-pub(crate) fn judge_apart(policy: &Policy, dentry: Object) -> Result<Judged, Objection> {
+pub(crate) fn judge_apart(policy: &Policy, dentry: Object) -> Result<Apart, Objection> {
     let packed = judge_packed(policy, dentry);
     let (rights, reason) = (packed as u16 & 0xff, (packed >> 8) as u16 & 0xff);
     if reason == 0 {
         let verdict = Verdict { rights, reserved: 0, deny_rule: (packed >> 32) as u32 };
-        return Ok(Judged { verdict, below: (packed >> 16) as u32 & 0xffff });
+        return Ok(Apart { verdict, below: (packed >> 16) as u32 & 0xffff });
     }
     Err(Objection { reason, rights: 0, rule: 0 })
 }

@@ -69,30 +69,6 @@ fn name(preopen: Option<u16>, path: &[u8]) -> Name {
     Name { preopen, path: path.to_vec() }
 }
 
-/// Of more deny rules than a table tells apart the kernel names the first; the audit names the one
-/// that decided.
-#[test]
-fn of_thousands_of_deny_rules_the_one_that_decided_is_named() {
-    let denies: String = (0..2000).map(|n| format!("'secret/{n}',\n")).collect();
-    let text = format!("{}deny = [\n{denies}]\n", POLICY.split("deny").next().unwrap());
-    let policy = wasi_guard_policy::load(&Source::new("app.toml", text)).unwrap().0;
-    let disk = Disk::default();
-    let mut auditor = Auditor::new(Sink::test(disk.clone()), about(Mode::Enforce));
-    let known = name(Some(0), b"secret/1234/below");
-    let denied =
-        |operation, names| Denial { reason: Reason::Deny, rule: 2, names, ..denial(operation) };
-    auditor.denial(&denied(Operation::Open, vec![known.clone()]), &policy);
-    let renamed = vec![name(Some(0), b"a"), known.clone()];
-    auditor.denial(&Denial { second: true, ..denied(Operation::Rename, renamed) }, &policy);
-    let opened = || denied(Operation::Open, vec![known.clone()]);
-    auditor.denial(&Denial { cut: true, ..opened() }, &policy);
-    auditor.denial(&Denial { reason: Reason::Linked, ..opened() }, &policy);
-    let rules: Vec<Value> = disk.lines().into_iter().map(|line| line["rule"].clone()).collect();
-    assert_eq!(rules[0]["text"], "secret/1234");
-    assert_eq!((&rules[0]["number"], &rules[0]["line"]), (&json!(1236), &json!(1241)));
-    assert_eq!(rules[1..], [rules[0].clone(), Value::Null, Value::Null]);
-}
-
 /// Takes lines; refuses writes while it has errors to give.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<State>>);
