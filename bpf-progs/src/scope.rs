@@ -45,8 +45,14 @@ pub(crate) fn current() -> Option<Guarded> {
     let host = HOST.get(0)?;
     // SAFETY: a helper without preconditions.
     let parent = unsafe { bpf_get_current_ancestor_cgroup_id(PARENT_LEVEL) };
-    // Tasks above level 1 have no ancestor there, which reads as 0.
-    if parent == 0 || parent != host.parent_cgroup {
+    // SAFETY: a reference is valid to read; volatile so that both questions are about one value.
+    let guarded = unsafe { core::ptr::read_volatile(&raw const host.parent_cgroup) };
+    if parent != guarded {
+        return None;
+    }
+    // Tasks above level 1 have no ancestor there, which reads as 0, as the map does before the
+    // first guest. Asked last, because most tasks on most hosts end at the first question.
+    if guarded == 0 {
         return None;
     }
     // SAFETY: as above.
