@@ -63,13 +63,7 @@ pub(crate) fn judge(policy: &Policy, dentry: Object) -> Result<Judged, Objection
         links::limit(policy, dentry.pointer(&OFF_DENTRY_INODE), verdict)
     };
     // The level is a read-only global: at level 0 the verifier removes all of this.
-    debug!(
-        (),
-        "state {} rights {} deny rule {}",
-        state,
-        verdict.rights,
-        verdict.deny_rule
-    );
+    debug!((), "state {} rights {} deny rule {}", state, verdict.rights, verdict.deny_rule);
     Ok(Judged { verdict, state })
 }
 
@@ -147,8 +141,11 @@ pub(crate) fn one_name(
 /// all that a walk needs.
 #[inline(never)]
 fn refuse_name(guarded: &Guarded, operation: u16, wanted: u16, packed: u64, dentry: Object) -> i32 {
-    let objection =
-        Objection { reason: packed as u16, rights: (packed >> 16) as u16, rule: (packed >> 32) as u32 };
+    let objection = Objection {
+        reason: packed as u16,
+        rights: (packed >> 16) as u16,
+        rule: (packed >> 32) as u32,
+    };
     let denial = Denial { operation, wanted, objection, second: false, socket: Socket::NONE };
     refuse(guarded, &denial, Names { first: dentry, second: Object(core::ptr::null()) })
 }
