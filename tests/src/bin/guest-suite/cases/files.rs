@@ -258,7 +258,7 @@ fn command_line(lab: &Lab) -> Result<()> {
     ensure!(works == "read /d/key.pem: KEY\nmake /d/new: ok\nunlink /d/new: ok\n", "{outcome:?}");
     ensure!(denied.lines().count() == 2 && !denied.contains("OUTSIDE"), "{outcome:?}");
     let policy = guarded(&["run", "--dir", &folder.text("missing"), "/guests/hello.wasm"]);
-    policy.finish()?.refuses("open what the preopens are on the host", "existing directory")?;
+    policy.finish()?.refuses("open the directories of --dir", "existing directories")?;
     Ok(())
 }
 
