@@ -172,7 +172,7 @@ fn bpf_log(lab: &Lab) -> Result<()> {
     outcome.denials(&denied)?;
     // The walk that led to each verdict: for the file that may be read, and for the other.
     let lines: Vec<&str> = outcome.says.lines().filter(|it| it.starts_with("bpf: ")).collect();
-    let verdicts = lines.iter().filter(|line| line.contains("preopen 0 state ")).count();
+    let verdicts = lines.iter().filter(|line| line.contains(" rights ")).count();
     ensure!(verdicts >= 2, "the log has no verdicts: {outcome:?}");
     let silent = guarded(&words(&policy, &[])).finish()?;
     silent.exits(0)?.prints(DENIED)?.is_quiet()?;
