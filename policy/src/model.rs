@@ -311,8 +311,9 @@ pub struct Audit {
     pub ring: u64,
 }
 
-/// Size of the ring buffer where the policy names none.
-pub const DEFAULT_RING: u64 = 64 * 1024;
+/// Size of the ring buffer where the policy names none: some fifty records, in a guest's 64 KiB of
+/// the kernel's memory.
+pub const DEFAULT_RING: u64 = 16 * 1024;
 
 impl Default for Audit {
     fn default() -> Self {

@@ -197,7 +197,7 @@ tables! {
         /// Size of the buffer through which the kernel hands out records, as in `"64KiB"`: a
         /// power of two from 4KiB to 16MiB. A record that finds no room is counted as lost; the
         /// verdict stays.
-        Ring = "ring": Text, Some("\"64KiB\"");
+        Ring = "ring": Text, Some("\"16KiB\"");
     }
 }
 

@@ -13,17 +13,17 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{Array, MapData, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use wasi_guard_abi::{
     guest::{GUEST_SETUP, Guest as Entry},
-    table::{Chunk, Linked},
+    table::Linked,
 };
 use wasi_guard_policy::compile::Table;
 
 use crate::{
     cgroup::{Cgroup, Limits, Parent},
     error::{Error, Result, Step as _},
-    programs::{self, Build, HostLock, Pins, SwapLock},
+    programs::{self, Build, HostLock, Pins, Shared, SwapLock},
     records::Records,
     spawn::{Process, Request},
 };
@@ -57,7 +57,7 @@ pub struct Guest {
     records: Option<Records>,
     linked: Vec<LinkedFile>,
     /// The table in force.
-    table: Option<Array<MapData, Chunk>>,
+    table: Option<Shared>,
 }
 
 /// A file with several names that differ in their rights.
@@ -81,9 +81,7 @@ impl Guest {
         let mut pins = programs::open(build, &lock)?;
         let parent = Parent::open(build)?;
         pins.guard_children_of(parent.id())?;
-        for gone in parent.sweep()? {
-            pins.forget(gone);
-        }
+        pins.forget_all(&parent.sweep()?);
         let runtime = pins.marks.runtime()?;
         let cgroup = parent.child(limits)?;
         let mut guest = Self {
@@ -219,21 +217,18 @@ impl Guest {
     }
 
     fn put(&mut self, table: &Table, limit: Duration) -> Result<()> {
-        let mut table = table.clone();
-        // What directories remember is about this table and no other.
-        table.set_serial(crate::mark::random_id()?);
-        let chunks = table.chunks();
-        let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        let mut map = Array::<MapData, Chunk>::create(count, INNER_MAP)
-            .step(|| "create the policy's table in the kernel".into())?;
-        for (index, chunk) in chunks.iter().enumerate() {
-            map.set(index as u32, Chunk(*chunk), 0).step(|| "fill the policy's table".into())?;
-        }
+        let table = Shared::take(self.pins.dir(), table)?;
         let id = self.id();
         let first = self.table.is_none();
         let _lock = if first { None } else { Some(SwapLock::take(limit)?) };
-        self.pins.tables.insert(id, &map, 0).map_err(|error| full(error, "TABLES"))?;
-        self.table = Some(map);
+        let entered = self.pins.tables.insert(id, table.map(), 0);
+        if let Err(error) = entered {
+            table.release(&self.pins.tables);
+            return Err(full(error, "TABLES"));
+        }
+        if let Some(before) = self.table.replace(table) {
+            before.release(&self.pins.tables);
+        }
         if first {
             // The exception for the worker's start ends; the table alone would end it too.
             self.pins
@@ -283,6 +278,11 @@ impl Guest {
         Counts { denied: entry.denied, lost: entry.lost, errors: entry.errors }
     }
 
+    /// The kernel's number of the table in force, which guests under the same policy share.
+    pub fn table_id(&self) -> Option<u32> {
+        self.table.as_ref().and_then(Shared::id)
+    }
+
     /// Kills everything in the cgroup.
     ///
     /// # Errors
@@ -307,6 +307,9 @@ impl Drop for Guest {
         let id = self.id();
         self.cgroup = None;
         self.pins.forget(id);
+        if let Some(table) = self.table.take() {
+            table.release(&self.pins.tables);
+        }
     }
 }
 

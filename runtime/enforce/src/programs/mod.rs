@@ -7,6 +7,7 @@ mod kernel_symbols;
 mod load;
 mod lock;
 mod pins;
+mod tables;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub use load::open;
 pub(crate) use lock::SwapLock;
 pub use lock::{HostLock, run_dir};
 pub use pins::{Pins, unload};
+pub(crate) use tables::Shared;
 
 /// The object built from `bpf-progs/`, embedded with the alignment that its parser wants.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(

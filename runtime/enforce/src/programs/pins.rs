@@ -2,7 +2,7 @@
 //!
 //! The directory appears under its name in one step (rename) after everything in it is pinned,
 //! so whoever finds it finds it whole. Maps are pinned under their names, links as
-//! `link_<hook>`, programs as `prog_<hook>`.
+//! `link_<hook>`, programs as `prog_<hook>`. Tables of policies come and go there ([`tables`]).
 
 use std::{
     fs, io,
@@ -17,12 +17,12 @@ use aya::{
 use wasi_guard_abi::{
     LAYOUT,
     guest::{Guest, HostConfig, Mark},
-    table::Chunk,
 };
 
 use super::{
     BPFFS, Build,
     hooks::{Absence, HOOKS},
+    tables::{self, Tables},
 };
 use crate::{
     error::{Error, Result, Step as _},
@@ -39,7 +39,7 @@ pub(crate) const MAPS: &[&str] =
 pub struct Pins {
     pub(crate) host: Array<MapData, HostConfig>,
     pub(crate) guests: HashMap<MapData, u64, Guest>,
-    pub(crate) tables: HashOfMaps<MapData, u64, Array<MapData, Chunk>>,
+    pub(crate) tables: Tables,
     pub(crate) rings: HashOfMaps<MapData, u64, RingBuf<MapData>>,
     pub(crate) loading: HashMap<MapData, u64, u32>,
     /// Marks of inodes.
@@ -156,6 +156,16 @@ impl Pins {
         let _ = self.guests.remove(&cgroup);
     }
 
+    /// Forgets the guests of cgroups that are gone, without their supervisors having done so.
+    pub(crate) fn forget_all(&mut self, cgroups: &[u64]) {
+        for cgroup in cgroups {
+            self.forget(*cgroup);
+        }
+        if !cgroups.is_empty() {
+            tables::sweep(&self.dir, &self.tables);
+        }
+    }
+
     /// The debug log of the programs, if this build has one.
     ///
     /// # Errors
@@ -164,6 +174,11 @@ impl Pins {
         let path = self.dir.join("prog_file_open");
         let info = ProgramInfo::from_pin(&path).step(|| format!("open {}", path.display()))?;
         DebugLog::of_program(info.id())
+    }
+
+    /// The pins of policies' tables, sorted.
+    pub fn pinned_tables(&self) -> Vec<PathBuf> {
+        tables::pinned(&self.dir)
     }
 
     /// Ids of all guests that the maps know.

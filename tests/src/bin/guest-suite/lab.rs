@@ -46,6 +46,8 @@ impl Lab {
             if let Some(pins) = Pins::take(&build).context("look into the pinned maps")? {
                 let guests = pins.guests();
                 ensure!(guests.is_empty(), "left behind: map entries of the guests {guests:?}");
+                let tables = pins.pinned_tables();
+                ensure!(tables.is_empty(), "left behind: {tables:?}");
             }
         }
         Ok(())

@@ -38,8 +38,8 @@ const R: u32 = libc::O_RDONLY as u32;
 const POLICY: &str = "[[preopen]]\nguest = \"/data\"\nhost = \"data\"\nread = [\"yes\"]\n";
 const TREE: &[&str] = &["data/yes", "data/no"];
 
-/// What a guest leaves if it leaves something: map entries and cgroups.
-fn left(stage: &Stage) -> Result<(BTreeSet<u64>, BTreeSet<PathBuf>)> {
+/// What a guest leaves if it leaves something: map entries, cgroups and pinned tables.
+fn left(stage: &Stage) -> Result<(BTreeSet<u64>, BTreeSet<PathBuf>, Vec<PathBuf>)> {
     let parent = stage.guest.path().parent().context("a parent")?;
     let mut cgroups = BTreeSet::new();
     for entry in fs::read_dir(parent)? {
@@ -48,7 +48,8 @@ fn left(stage: &Stage) -> Result<(BTreeSet<u64>, BTreeSet<PathBuf>)> {
             cgroups.insert(path);
         }
     }
-    Ok((stage.guest.pins().guests().into_iter().collect(), cgroups))
+    let pins = stage.guest.pins();
+    Ok((pins.guests().into_iter().collect(), cgroups, pins.pinned_tables()))
 }
 
 fn the_cgroups_of_guests_are_closed_to_other_users(lab: &Lab) -> Result<()> {
@@ -112,7 +113,10 @@ fn two_hundred_guests_at_once_leave_nothing(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// argv[0] of a supervisor that is there to be killed.
+/// The policy of a supervisor that is there to be killed: its table is shared with nobody.
+const ITS_POLICY: &str =
+    "[[preopen]]\nguest = \"/data\"\nhost = \"data\"\nread = [\"yes\", \"perhaps\"]\n";
+/// argv[0] of that supervisor.
 const SUPERVISOR: &str = "kernel-suite-supervisor";
 
 /// Plays the supervisor if this process was started as one: makes a guest in the directory of
@@ -124,7 +128,7 @@ pub(crate) fn serve_if_asked() -> Result<bool> {
     }
     let base = PathBuf::from(arguments.next().context("the supervisor's directory")?);
     let root = base.join("data");
-    let policy = crate::stage::load(&format!("version = 1\n{POLICY}"))?;
+    let policy = crate::stage::load(&format!("version = 1\n{ITS_POLICY}"))?;
     let fd = open_path(&root)?;
     let build = Build::this(false);
     let mut guest = Guest::create(&build, &Limits::default(), 4096).map_err(describe)?;
@@ -176,6 +180,7 @@ fn a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up(lab: &
     }
     // The policy stays in force without the supervisor, until the next start.
     ensure!(stage.guest.pins().guests().contains(&id), "the entry went by itself?");
+    ensure!(left(&stage)?.2.len() == before.2.len() + 1, "the table went by itself?");
     let next = lab.stage(POLICY, TREE)?;
     ensure!(!next.guest.pins().guests().contains(&id), "the entry is still there");
     ensure!(!cgroup.exists(), "{} is still there", cgroup.display());
@@ -201,7 +206,13 @@ fn taking_the_pins_loads_nothing_new(lab: &Lab) -> Result<()> {
     let stage = lab.stage(POLICY, TREE)?;
     let links = || -> Result<BTreeSet<PathBuf>> {
         let entries = fs::read_dir(stage.guest.pins().dir())?;
-        entries.map(|entry| Ok(entry?.path())).collect()
+        let mut pins: BTreeSet<PathBuf> =
+            entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        // Tables of policies come and go with guests.
+        for table in stage.guest.pins().pinned_tables() {
+            pins.remove(&table);
+        }
+        Ok(pins)
     };
     let (attached, before) = (stage.guest.pins().attached(), links()?);
     let again = lab.stage(POLICY, TREE)?;

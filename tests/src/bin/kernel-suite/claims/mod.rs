@@ -18,6 +18,7 @@ mod race;
 mod removal;
 mod renames;
 mod scope;
+mod sharing;
 mod swap;
 mod table;
 
@@ -50,6 +51,7 @@ pub(crate) const EVERY: &[&[Case]] = &[
     network::CASES,
     scope::CASES,
     table::CASES,
+    sharing::CASES,
     lifecycle::CASES,
     differential::CASES,
     race::CASES,
