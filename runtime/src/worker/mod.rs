@@ -10,6 +10,8 @@
 //! 4. [`seccomp`] is installed last before hostile bytes are touched.
 //! 5. [`guest`] is wasmtime: linking, running, exit codes.
 
+#[cfg(feature = "test-captive-worker")]
+mod captive;
 pub mod compile;
 pub mod failure;
 pub mod guest;

@@ -36,11 +36,18 @@ pub(super) fn guest(context: &Context, series: Series) -> Result<Counts> {
     run(context, &options, "guest-suite", context.guest_files()?)
 }
 
-/// Builds what `guest` needs.
+/// Native code in a worker that its guest has taken over.
+pub(super) fn escape(context: &Context, series: Series) -> Result<Counts> {
+    run(context, &Options::new(series), "escape-suite", context.guest_files()?)
+}
+
+/// Builds what `guest` and `escape` need.
 pub(super) fn guest_files(project: &Project) -> Result<FileSet> {
-    // The build without path checks has the same name: first this one, put aside, then the real
-    // one, so that target/release holds the real one in the end.
-    project.build_release(&["wasi-guard"], &["wasi-guard/test-unchecked-host"])?;
+    // The build without path checks, whose worker obeys native code as well, has the same name:
+    // first this one, put aside, then the real one, so that target/release holds the real one in
+    // the end.
+    let features = ["wasi-guard/test-unchecked-host", "wasi-guard/test-captive-worker"];
+    project.build_release(&["wasi-guard"], &features)?;
     let unchecked = project.target.join("wasi-guard-unchecked");
     fs::copy(project.release_program("wasi-guard"), &unchecked)
         .context("cannot put the unchecked wasi-guard aside")?;
@@ -48,6 +55,7 @@ pub(super) fn guest_files(project: &Project) -> Result<FileSet> {
     let mut files = FileSet::new();
     files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
     files.add(project.release_program("guest-suite"), "/usr/local/bin/")?;
+    files.add(project.release_program("escape-suite"), "/usr/local/bin/")?;
     files.add(unchecked, "/usr/local/bin/")?;
     files.add(project.root.join("policies"), "/policies")?;
     files.add(guests::build(project)?, "/guests")?;

@@ -47,6 +47,12 @@ pub const SUITES: &[Suite] = &[
     suite("guest-6.12", "real guests under policies on Linux 6.12", |c| {
         inside::guest(c, Series::V6_12)
     }),
+    suite("escape-6.1", "native code in a worker on Linux 6.1", |c| {
+        inside::escape(c, Series::V6_1)
+    }),
+    suite("escape-6.12", "native code in a worker on Linux 6.12", |c| {
+        inside::escape(c, Series::V6_12)
+    }),
 ];
 
 const fn suite(
@@ -95,7 +101,7 @@ impl Context {
         self.lab.get().context("the VMs are not prepared")
     }
 
-    /// What the guest suite needs in its machine.
+    /// What the guest suite and the escape suite need in their machines.
     fn guest_files(&self) -> Result<&FileSet> {
         if self.guest_files.get().is_none() {
             let _ = self.guest_files.set(inside::guest_files(&self.project)?);

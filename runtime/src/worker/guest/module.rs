@@ -114,6 +114,8 @@ fn link(engine: &Engine, options: &Options, module: &Module) -> wasmtime::Result
     }
     #[cfg(feature = "test-unchecked-host")]
     super::super::unchecked::add_to_linker(&mut linker)?;
+    #[cfg(feature = "test-captive-worker")]
+    super::super::captive::add_to_linker(&mut linker)?;
     if common.wasm.unknown_imports_trap == Some(true) {
         linker.define_unknown_imports_as_traps(module)?;
     }

@@ -1,0 +1,28 @@
+//! For wasi-guard's own tests only, behind the feature `test-captive-worker`: a host function that
+//! makes the system calls that the suite asks for. It stands in for a guest that has taken over its
+//! worker: the worker is a real one up to the guest's first instruction, and from there on native
+//! code does in it what it likes.
+
+use std::io::Write as _;
+
+use rustix::stdio::{stdin, stdout};
+use wasmtime::Linker;
+
+/// Adds `obey` of the module `wasi_guard_test`: serves scripts that come on stdin, answers on
+/// stdout, returns 0 at the end of stdin.
+///
+/// # Errors
+/// If the name is taken.
+pub(super) fn add_to_linker<T: 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    linker.func_wrap("wasi_guard_test", "obey", || {
+        match wasi_guard_captive::serve(stdin(), stdout()) {
+            Ok(()) => 0,
+            Err(error) => {
+                // The suite reads it; if stderr is closed the result has to do.
+                let _ = writeln!(std::io::stderr(), "captive: {error}");
+                1
+            }
+        }
+    })?;
+    Ok(())
+}
