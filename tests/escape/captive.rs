@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ pub(crate) const PREOPEN: Value = Value::Given(0);
 /// The control socket to the supervisor.
 pub(crate) const CONTROL: Value = Value::Given(1);
 const CONTROL_NUMBER: u64 = 3;
+/// The guest's compiled code.
+pub(crate) const ARTIFACT: Value = Value::Given(2);
 
 /// A run of wasi-guard whose worker obeys. Killed if dropped before its end.
 pub(crate) struct Captive {
@@ -106,8 +108,10 @@ impl Captive {
             .trim()
             .parse()
             .with_context(|| format!("not one process is in its cgroup, but {processes:?}"))?;
-        let preopen = descriptor(worker, &Scene::path("data"))?;
-        Ok(Place { worker, cgroup, given: vec![preopen, CONTROL_NUMBER] })
+        let data = Scene::text("data");
+        let preopen = descriptor(worker, |target| target == data)?;
+        let artifact = descriptor(worker, is_artifact)?;
+        Ok(Place { worker, cgroup, given: vec![preopen, CONTROL_NUMBER, artifact] })
     }
 
     /// The worker's process.
@@ -221,16 +225,21 @@ impl Drop for Captive {
     }
 }
 
-/// The number of the descriptor that a process has of a path.
-fn descriptor(process: u32, path: &Path) -> Result<u64> {
-    for entry in fs::read_dir(format!("/proc/{process}/fd")).context("list descriptors")?.flatten()
-    {
-        if fs::read_link(entry.path()).is_ok_and(|target| target == path) {
+/// Whether this is what a descriptor of compiled code shows: fresh from the compiler, or cached.
+pub(crate) fn is_artifact(target: &str) -> bool {
+    target.starts_with("/memfd:wasi-guard-artifact") || target.starts_with("/var/cache/wasi-guard/")
+}
+
+/// The number of a process's descriptor of what is wanted.
+fn descriptor(process: u32, wanted: impl Fn(&str) -> bool) -> Result<u64> {
+    let folder = format!("/proc/{process}/fd");
+    for entry in fs::read_dir(&folder).context("list descriptors")?.flatten() {
+        if fs::read_link(entry.path()).is_ok_and(|it| wanted(&it.to_string_lossy())) {
             let name = entry.file_name();
             return name.to_string_lossy().parse().context("a descriptor is a number");
         }
     }
-    bail!("process {process} has no descriptor of {}", path.display())
+    bail!("a descriptor is missing in {folder}")
 }
 
 impl End {
@@ -244,6 +253,11 @@ impl End {
         ensure!(self.last()["record"] == "end" && self.last()["exit_code"] == 0, "{self}");
         ensure!(self.last()["errors"] == 0, "errors of the kernel side: {self}");
         Ok(())
+    }
+
+    /// The audit says that this limit ended it.
+    pub(crate) fn limited_by(&self, limit: &str) -> bool {
+        self.records.iter().any(|it| it["record"] == "limit" && it["limit"] == limit)
     }
 
     /// One of these signals ended the worker, and the audit says so.

@@ -32,7 +32,7 @@ pub(crate) enum Guarded {
     Denied(&'static str),
     /// BPF with one record, or before it the permissions of a file that is root's, without.
     Closed(&'static str),
-    /// The kernel itself, with this errno.
+    /// Landlock, or the kernel itself, with this errno and no record.
     Refused(i32),
 }
 
@@ -117,4 +117,12 @@ pub(crate) fn attempt<'a>(
 ) -> Idea<'a> {
     let (name, writer) = (name.into(), Box::new(writer));
     Idea::Attempt(Attempt { name, free, guarded, writer, second: false })
+}
+
+/// The same idea, from a second thread alone: for what ends the worker.
+pub(crate) fn second_thread(idea: Idea<'_>) -> Idea<'_> {
+    match idea {
+        Idea::Attempt(attempt) => Idea::Attempt(Attempt { second: true, ..attempt }),
+        case @ Idea::Case(..) => case,
+    }
 }

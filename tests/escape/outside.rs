@@ -2,18 +2,23 @@
 //! attack.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{IoSlice, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::stdio::{stdin, stdout};
 use wasi_guard_captive::{Answer, Script, receive, send, serve};
 
 /// Its first argument where it was executed by a script, and its exit status then.
 pub(crate) const EXECUTED: (&str, u8) = ("--executed", 77);
+/// What the memory of a victim holds.
+pub(crate) const SECRET: &[u8; 29] = b"the secret of another process";
 const OBEY: &str = "--obey";
 const SUFFER: &str = "--suffer";
 
@@ -34,7 +39,7 @@ pub(crate) fn serve_if_asked() -> Option<ExitCode> {
 
 /// Says where a secret lies and waits for its end.
 fn suffer() -> ExitCode {
-    let secret = Box::new(*b"the secret of another process");
+    let secret = Box::new(*SECRET);
     let told = writeln!(std::io::stdout(), "{}", secret.as_ptr().expose_provenance());
     let mut rest = Vec::new();
     let waited = std::io::stdin().read_to_end(&mut rest);
@@ -44,8 +49,19 @@ fn suffer() -> ExitCode {
 
 /// Runs a script. `None` if the process ended before it could answer; how it ended.
 pub(crate) fn run(script: &Script) -> Result<(Option<Answer>, ExitStatus)> {
+    run_with(script, None)
+}
+
+/// The same; a descriptor waits for the script at its stderr.
+pub(crate) fn run_with(
+    script: &Script,
+    waiting: Option<BorrowedFd<'_>>,
+) -> Result<(Option<Answer>, ExitStatus)> {
     // What a worker's stderr is; see `captive.rs`.
-    let (stderr, _ours) = UnixDatagram::pair().context("make a socket pair")?;
+    let (stderr, ours) = UnixDatagram::pair().context("make a socket pair")?;
+    if let Some(descriptor) = waiting {
+        send_descriptor(&ours, descriptor)?;
+    }
     let mut child = Command::new("/proc/self/exe")
         .arg(OBEY)
         .stdin(Stdio::piped())
@@ -59,6 +75,17 @@ pub(crate) fn run(script: &Script) -> Result<(Option<Answer>, ExitStatus)> {
     let answer = receive(output.as_fd()).unwrap_or_default();
     drop(input);
     Ok((answer, child.wait().context("wait for its end")?))
+}
+
+/// Sends one byte and a descriptor.
+pub(crate) fn send_descriptor(socket: &UnixDatagram, descriptor: BorrowedFd<'_>) -> Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    ensure!(control.push(SendAncillaryMessage::ScmRights(&descriptors)), "no room for a message");
+    let byte = [IoSlice::new(b"x")];
+    sendmsg(socket, &byte, &mut control, SendFlags::empty()).context("send a descriptor")?;
+    Ok(())
 }
 
 /// A process of somebody else.
@@ -91,10 +118,12 @@ impl Victim {
         self.child.id()
     }
 
-    /// Its memory.
-    #[allow(dead_code, reason = "for cases that look whether it was changed")]
-    pub(crate) fn memory(&self) -> Result<File> {
-        Ok(File::open(format!("/proc/{}/mem", self.pid()))?)
+    /// Its secret.
+    pub(crate) fn secret(&self) -> Result<Vec<u8>> {
+        let memory = File::open(format!("/proc/{}/mem", self.pid())).context("open its memory")?;
+        let mut secret = vec![0; SECRET.len()];
+        memory.read_exact_at(&mut secret, self.address).context("read its memory")?;
+        Ok(secret)
     }
 }
 

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::outside::Victim;
+use wasi_guard_captive::{Script, Value};
+
+use crate::outside::{self, Victim};
 
 const FOLDER: &str = "/tmp/escape-suite";
 /// A cgroup that is no guest's.
@@ -56,6 +58,22 @@ impl Scene {
         let hidden = SocketAddr::from_abstract_name(ABSTRACT).context("name a socket")?;
         let hidden = UnixDatagram::bind_addr(&hidden).context("bind an abstract socket")?;
         Ok(Self { victim: Victim::start()?, granted, other, _tcp: tcp, _unix: [named, hidden] })
+    }
+
+    /// The errno with which the machine's kernel answers a call of a process that nothing guards;
+    /// 0 if it works.
+    pub(crate) fn answers(&self, number: i64, arguments: &[u64]) -> i32 {
+        let mut script = Script::default();
+        let arguments: Vec<_> = arguments.iter().map(|it| Value::from(*it)).collect();
+        script.call(number, &arguments);
+        let answer = outside::run(&script).ok().and_then(|(answer, _)| answer);
+        let result = answer.and_then(|answer| answer.results.first().copied()).unwrap_or_default();
+        i32::try_from(-result).unwrap_or_default().max(0)
+    }
+
+    /// Whether the machine's kernel has sockets of this kind.
+    pub(crate) fn makes(&self, family: i32, kind: i32) -> bool {
+        self.answers(libc::SYS_socket, &[family as u64, kind as u64, 0]) == 0
     }
 
     /// A path in the folder.

@@ -91,6 +91,24 @@ impl<'a> Lab<'a> {
         Ok(())
     }
 
+    /// A script of calls of which each is denied by BPF, with a record of this operation.
+    pub(crate) fn denied_in_a_row(
+        &mut self,
+        mut script: Script,
+        operations: &[&str],
+    ) -> Result<()> {
+        for second in [false, true] {
+            script.thread = second;
+            let (answer, records) = self.shared()?.ask(&script)?.context("the worker is gone")?;
+            let denied = answer.results.iter().all(|it| *it == -i64::from(stops::DENIED));
+            ensure!(denied, "results {:?}", answer.results);
+            let found: Vec<_> = records.iter().map(|it| it["operation"].as_str()).collect();
+            let expected: Vec<_> = operations.iter().map(|it| Some(*it)).collect();
+            ensure!(found == expected, "records {found:?} instead of {expected:?}");
+        }
+        Ok(())
+    }
+
     fn answered(&mut self, script: &Script, step: usize, guarded: Guarded) -> Result<()> {
         let Some((answer, records)) = self.shared()?.ask(script)? else {
             let captive = self.current.take().context("there is no worker")?;

@@ -6,14 +6,12 @@
 use libc::{AT_FDCWD, O_CREAT, O_DIRECTORY, O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_WRONLY};
 use wasi_guard_captive::{Value, call};
 
+use super::HIGH;
 use crate::captive::PREOPEN;
 use crate::idea::Free::{Fails, Works};
 use crate::idea::Guarded::{Closed, Denied, Killed, Unlisted};
 use crate::idea::{Draft, Idea, attempt};
 use crate::scene::Scene;
-
-/// A descriptor number that nothing else has: `/proc/self/fd/N` must be written before N is known.
-const HIGH: i32 = 400;
 
 pub(super) fn ideas(scene: &Scene) -> Vec<Idea<'_>> {
     let victim = scene.victim.pid();
@@ -43,6 +41,14 @@ pub(super) fn ideas(scene: &Scene) -> Vec<Idea<'_>> {
         ("open_a_sysctl", "/proc/sys/kernel/core_pattern".into(), O_WRONLY),
         ("open_the_kernels_symbols", "/proc/kallsyms".into(), O_RDONLY),
         ("open_sysrq", "/proc/sysrq-trigger".into(), O_WRONLY),
+        ("open_ones_own_map_of_users", "/proc/self/uid_map".into(), O_RDWR),
+        ("open_ones_own_rank_for_lack_of_memory", "/proc/self/oom_score_adj".into(), O_RDWR),
+        ("open_ones_own_name", "/proc/thread-self/comm".into(), O_RDWR),
+        ("open_the_pins", "/sys/fs/bpf".into(), O_RDONLY | O_DIRECTORY),
+        ("open_the_lock_of_the_host", "/run/wasi-guard/lock".into(), O_RDWR),
+        ("open_the_list_of_security_modules", "/sys/kernel/security/lsm".into(), O_RDONLY),
+        ("open_the_policy", Scene::text("policy.toml"), O_RDWR),
+        ("open_the_audit", Scene::text("audit-1.jsonl"), O_RDWR),
         ("open_null", "/dev/null".into(), O_RDWR),
     ] {
         ideas.push(closed(name, path, flags));

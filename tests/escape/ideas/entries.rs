@@ -1,0 +1,46 @@
+//! Other ways into the kernel than a list of 64-bit calls expects.
+//!
+//! Stopped by: seccomp, which looks at the way as well.
+
+use libc::ENOSYS;
+use wasi_guard_captive::{Entry, Value};
+
+use crate::idea::Free::{Fails, Works};
+use crate::idea::Guarded::{Killed, Unlisted};
+use crate::idea::{Idea, attempt};
+use crate::scene::Scene;
+
+/// Marks a call of an x32 program.
+const X32: u64 = 0x4000_0000;
+
+pub(super) fn ideas(scene: &Scene) -> Vec<Idea<'_>> {
+    let mut ideas = Vec::new();
+    // Kernels are built or booted without x32, and answer ENOSYS then.
+    for (name, number) in [
+        ("x32_getpid", libc::SYS_getpid as u64),
+        ("x32_unshare", libc::SYS_unshare as u64),
+        ("x32_ptrace", 521),
+    ] {
+        let free = match scene.answers((number | X32) as i64, &[]) {
+            0 => Works,
+            errno => Fails(errno),
+        };
+        ideas.push(attempt(name, free, Unlisted, move |d| {
+            d.enter(Entry::Plain, number | X32, &[], 1)
+        }));
+    }
+    for (name, number) in [("a_call_that_does_not_exist", 9999), ("a_negative_call", u64::MAX)] {
+        ideas.push(attempt(name, Fails(ENOSYS), Unlisted, move |d| {
+            d.enter(Entry::Plain, number, &[], 1)
+        }));
+    }
+    // getpid of a 32-bit program.
+    ideas.push(attempt("the_entry_for_32_bit_programs", Works, Killed, |d| {
+        d.enter(Entry::Int80, 20, &[], 1)
+    }));
+    ideas.push(attempt("an_old_call_by_the_entry_for_32_bit_programs", Works, Killed, |d| {
+        // socketcall's number is another call for 64-bit programs: umask.
+        d.enter(Entry::Int80, 60, &[Value::from(0o22)], 1)
+    }));
+    ideas
+}
