@@ -100,6 +100,14 @@ impl Idea<'_> {
         }
     }
 
+    /// How it ends, for a list.
+    pub(crate) fn ends(&self) -> String {
+        match self {
+            Self::Attempt(Attempt { free, guarded, .. }) => format!("{free:?}, {guarded:?}"),
+            Self::Case(..) => "see there".to_owned(),
+        }
+    }
+
     pub(crate) fn try_it(&self, lab: &mut Lab<'_>) -> Result<()> {
         match self {
             Self::Attempt(attempt) => lab.attempt(attempt),

@@ -10,7 +10,8 @@
 //! nothing guards again. What an idea is stopped by is in `idea.rs`, the ideas are in `ideas/`.
 //!
 //! Prints `ok NAME` or `FAILED NAME: why` for each idea and `escape-suite: N passed, M failed` in
-//! the end. Arguments choose ideas whose names contain one of them; `--list` names all.
+//! the end. Arguments choose ideas whose names contain one of them; `--list` names all,
+//! with what must stop each.
 
 mod captive;
 mod idea;
@@ -56,7 +57,7 @@ fn run() -> Result<ExitCode> {
         filters.is_empty() || filters.iter().any(|filter| idea.name().contains(filter.as_str()))
     });
     if list {
-        ideas.iter().for_each(|idea| println!("{}", idea.name()));
+        ideas.iter().for_each(|idea| println!("{}: {}", idea.name(), idea.ends()));
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(!ideas.is_empty(), "no idea has {} in its name", filters.join(" or "));

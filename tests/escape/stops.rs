@@ -3,6 +3,8 @@
 use libc::{EACCES, ENOSYS, SIGKILL, SIGSYS};
 use serde_json::Value;
 
+use crate::idea::Guarded;
+
 /// seccomp, to a call that no row of `policies/seccomp/run.toml` lists.
 pub(crate) const UNLISTED: i32 = EACCES;
 /// seccomp, to a call of an `[[answer]]` row.
@@ -10,9 +12,24 @@ pub(crate) const ANSWERED: i32 = ENOSYS;
 /// BPF, to everything that the policy does not grant.
 pub(crate) const DENIED: i32 = EACCES;
 
+/// seccomp, to the call of an x32 program.
+pub(crate) const X32: Guarded = Guarded::Unlisted;
+/// What marks such a call in its number; also that of a negative one.
+pub(crate) const X32_BIT: u64 = 0x4000_0000;
+
 /// The signals of which one ends a worker that makes a call of a `[[kill]]` row: the kernel's own,
 /// or that with which a supervisor ends a cgroup.
 pub(crate) const KILLS: [i32; 2] = [SIGSYS, SIGKILL];
+
+/// Whether the supervisor writes a record of what seccomp does not let through: `denied` for a call
+/// of no row, `killed` for one of a `[[kill]]` row; none for the 32-bit entry and for
+/// x32, which the kernel itself ends.
+pub(crate) const SYSCALLS_ARE_RECORDED: bool = false;
+
+/// Whether one of these records says that seccomp did this.
+pub(crate) fn recorded(records: &[Value], verdict: &str) -> bool {
+    !SYSCALLS_ARE_RECORDED || records.iter().any(|it| is_of_seccomp(it) && it["verdict"] == verdict)
+}
 
 /// Whether a `denial` record is about what seccomp did; BPF wrote all others.
 pub(crate) fn is_of_seccomp(record: &Value) -> bool {

@@ -3,13 +3,13 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use libc::c_int;
 use serde_json::Value as Json;
-use wasi_guard_captive::Script;
+use wasi_guard_captive::{Call, Entry, Script, Step};
 
 use crate::captive::{Captive, End};
 use crate::idea::{Attempt, Draft, Free, Guarded};
 use crate::outside::{self, EXECUTED};
 use crate::scene::Scene;
-use crate::stops;
+use crate::stops::{self, X32_BIT};
 
 /// Limits of the workers that ideas share.
 const LIMITS: &str = "memory = \"512MiB\"\npids = 32";
@@ -81,7 +81,15 @@ impl<'a> Lab<'a> {
         let (mut script, step) = Draft::write(false, &*attempt.writer);
         script.thread = attempt.second;
         if attempt.guarded == Guarded::Killed {
-            return killed(self.doomed()?, &script);
+            let end = killed(self.doomed()?, &script)?;
+            let other = |call: &Call| call.entry == Entry::Int80 || call.number & X32_BIT != 0;
+            let by_kernel =
+                script.steps.iter().any(|it| matches!(it, Step::Call(call) if other(call)));
+            ensure!(
+                by_kernel || stops::recorded(&end.records, "killed"),
+                "no record of the call: {end}"
+            );
+            return Ok(());
         }
         self.answered(&script, step, attempt.guarded)?;
         if !attempt.second {
@@ -140,6 +148,7 @@ impl<'a> Lab<'a> {
         let recorded = match guarded {
             Guarded::Denied(operation) => one(operation),
             Guarded::Closed(operation) => of_bpf.is_empty() || one(operation),
+            Guarded::Unlisted => of_bpf.is_empty() && stops::recorded(&records, "denied"),
             _ => of_bpf.is_empty(),
         };
         ensure!(recorded, "the records are not those of {guarded:?}; {}", said());
@@ -148,12 +157,13 @@ impl<'a> Lab<'a> {
 }
 
 /// A script that ends a worker by a `[[kill]]` row.
-pub(crate) fn killed(mut captive: Captive, script: &Script) -> Result<()> {
+fn killed(mut captive: Captive, script: &Script) -> Result<End> {
     if let Some((answer, records)) = captive.ask(script)? {
         bail!("the worker lives: {:?}, records: {records:?}", answer.results);
     }
-    let end: End = captive.end()?;
-    end.by_signal(&stops::KILLS)
+    let end = captive.end()?;
+    end.by_signal(&stops::KILLS)?;
+    Ok(end)
 }
 
 /// A script where nothing guards.

@@ -9,9 +9,7 @@ use crate::idea::Free::{Fails, Works};
 use crate::idea::Guarded::{Killed, Unlisted};
 use crate::idea::{Idea, attempt};
 use crate::scene::Scene;
-
-/// Marks a call of an x32 program.
-const X32: u64 = 0x4000_0000;
+use crate::stops::{X32, X32_BIT};
 
 pub(super) fn ideas(scene: &Scene) -> Vec<Idea<'_>> {
     let mut ideas = Vec::new();
@@ -21,16 +19,18 @@ pub(super) fn ideas(scene: &Scene) -> Vec<Idea<'_>> {
         ("x32_unshare", libc::SYS_unshare as u64),
         ("x32_ptrace", 521),
     ] {
-        let free = match scene.answers((number | X32) as i64, &[]) {
+        let free = match scene.answers((number | X32_BIT) as i64, &[]) {
             0 => Works,
             errno => Fails(errno),
         };
-        ideas.push(attempt(name, free, Unlisted, move |d| {
-            d.enter(Entry::Plain, number | X32, &[], 1)
+        ideas.push(attempt(name, free, X32, move |d| {
+            d.enter(Entry::Plain, number | X32_BIT, &[], 1)
         }));
     }
-    for (name, number) in [("a_call_that_does_not_exist", 9999), ("a_negative_call", u64::MAX)] {
-        ideas.push(attempt(name, Fails(ENOSYS), Unlisted, move |d| {
+    for (name, number, guarded) in
+        [("a_call_that_does_not_exist", 9999, Unlisted), ("a_negative_call", u64::MAX, X32)]
+    {
+        ideas.push(attempt(name, Fails(ENOSYS), guarded, move |d| {
             d.enter(Entry::Plain, number, &[], 1)
         }));
     }
