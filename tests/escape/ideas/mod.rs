@@ -13,6 +13,7 @@ mod mounts;
 mod names;
 mod namespaces;
 mod open;
+mod outlive;
 mod passing;
 mod processes;
 mod signals;
@@ -49,6 +50,7 @@ pub(crate) fn all(scene: &Scene) -> Vec<Idea<'_>> {
         entries::ideas,
         control::ideas,
         limits::ideas,
+        outlive::ideas,
         state::in_the_end,
     ] {
         ideas.extend(family(scene));

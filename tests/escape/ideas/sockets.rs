@@ -10,6 +10,7 @@ use libc::{
 };
 use wasi_guard_captive::{Buffer, Value, call};
 
+use super::struct_of;
 use crate::captive::CONTROL;
 use crate::idea::Free::{Fails, Works};
 use crate::idea::Guarded::{Denied, Refused, Unlisted};
@@ -110,6 +111,13 @@ fn given() -> Vec<Idea<'static>> {
         attempt("send_to_an_abstract_name_by_a_given_socket", Works, Denied("send"), |d| {
             let (address, length) = unix(d, &[&[0], ABSTRACT].concat());
             call!(d, SYS_sendto, GIVEN, address, 1, libc::MSG_DONTWAIT, address, length)
+        }),
+        attempt("send_a_message_to_a_path_by_a_given_socket", Works, Denied("send"), |d| {
+            let (address, length) = unix(d, Scene::text("outside/socket").as_bytes());
+            let part = struct_of(d, 16, &[(0, address.into()), (8, 1.into())]);
+            let fields = [(0, address.into()), (8, length.into()), (16, part), (24, 1.into())];
+            let message = struct_of(d, 56, &fields);
+            call!(d, SYS_sendmsg, GIVEN, message, libc::MSG_DONTWAIT)
         }),
         attempt("name_a_given_socket", Works, Denied("bind"), |d| {
             let (address, length) = unix(d, &[&[0], ABSTRACT, b"-new"].concat());
