@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use wasi_guard_fuzz::{Size, names, policy};
 use wasi_guard_policy::evaluate::rights;
 use wasi_guard_policy::pattern::Pattern;
+use wasi_guard_policy::compile::CompileError;
 use wasi_guard_policy::{Addresses, RuleKind, compile};
 
 fuzz_target!(|data: &[u8]| {
@@ -32,7 +33,12 @@ fuzz_target!(|data: &[u8]| {
     let granting = [(RuleKind::Read, &pattern)];
     let denying = [(RuleKind::Read, &everything), (RuleKind::Deny, &pattern)];
     let policy = policy(&[&granting, &denying]);
-    let table = compile(&policy, &Addresses::new()).expect("two small preopens fit");
+    let table = match compile(&policy, &Addresses::new()) {
+        Ok(table) => table,
+        // `*a` and twenty `?` need a million states, small as the pattern is.
+        Err(CompileError::Determinize | CompileError::States { .. }) => return,
+        Err(error) => panic!("two small preopens fit: {error}"),
+    };
     let path = names(path);
     for length in 0..=path.len() {
         let path = &path[..length];

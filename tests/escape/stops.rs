@@ -13,7 +13,7 @@ pub(crate) const ANSWERED: i32 = ENOSYS;
 pub(crate) const DENIED: i32 = EACCES;
 
 /// seccomp, to the call of an x32 program.
-pub(crate) const X32: Guarded = Guarded::Unlisted;
+pub(crate) const X32: Guarded = Guarded::Killed;
 /// What marks such a call in its number; also that of a negative one.
 pub(crate) const X32_BIT: u64 = 0x4000_0000;
 
@@ -24,7 +24,7 @@ pub(crate) const KILLS: [i32; 2] = [SIGSYS, SIGKILL];
 /// Whether the supervisor writes a record of what seccomp does not let through: `denied` for a call
 /// of no row, `killed` for one of a `[[kill]]` row; none for the 32-bit entry and for
 /// x32, which the kernel itself ends.
-pub(crate) const SYSCALLS_ARE_RECORDED: bool = false;
+pub(crate) const SYSCALLS_ARE_RECORDED: bool = true;
 
 /// Whether one of these records says that seccomp did this.
 pub(crate) fn recorded(records: &[Value], verdict: &str) -> bool {

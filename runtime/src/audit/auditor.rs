@@ -32,6 +32,32 @@ pub enum End {
     Killed(i32),
 }
 
+/// What became of a call that the seccomp list does not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered EACCES.
+    Denied,
+    /// Audit mode let it through.
+    WouldDeny,
+    /// It ended the worker.
+    Killed,
+}
+
+/// A system call that the worker's seccomp list does not let through.
+#[derive(Clone, Copy, Debug)]
+pub struct Syscall<'a> {
+    /// Its name, or `number N`.
+    pub name: &'a str,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The worker.
+    pub process: u32,
+    /// Its thread.
+    pub thread: u32,
+}
+
 /// Writes the audit of one run.
 #[derive(Debug)]
 pub struct Auditor {
@@ -76,6 +102,34 @@ impl Auditor {
     pub fn denial(&mut self, denial: &Denial, policy: &Policy) {
         let body = Body::Denial(Box::new(body(denial, policy)));
         self.write("denial", clock::of_boot(denial.time), body);
+    }
+
+    /// seccomp did not let a system call through.
+    pub fn syscall(&mut self, syscall: &Syscall<'_>) {
+        let denied = syscall.verdict == Verdict::Denied;
+        let body = Body::Denial(Box::new(line::Denial {
+            operation: "syscall",
+            names: None,
+            socket: None,
+            syscall: Some(line::Syscall {
+                syscall: syscall.name,
+                arguments: syscall.arguments.map(|value| format!("{value:#x}")),
+            }),
+            wanted: Vec::new(),
+            rights: Vec::new(),
+            verdict: match syscall.verdict {
+                Verdict::Denied => "denied",
+                Verdict::WouldDeny => "would_deny",
+                Verdict::Killed => "killed",
+            },
+            reason: "seccomp",
+            rule: None,
+            errno: denied.then_some("EACCES"),
+            errno_number: denied.then_some(libc::EACCES),
+            pid: syscall.process,
+            tid: syscall.thread,
+        }));
+        self.write("denial", clock::now(), body);
     }
 
     /// The policy that the lines from here on are about, in place of the one of [`About`].
@@ -178,6 +232,7 @@ fn body<'a>(denial: &Denial, policy: &'a Policy) -> line::Denial<'a> {
             address: socket.address.map(|address| address.ip().to_string()),
             port: socket.address.map(|address| address.port()),
         }),
+        syscall: None,
         wanted: text::rights(denial.wanted),
         rights: text::rights(denial.rights),
         verdict: if let_through { "would_deny" } else { "denied" },

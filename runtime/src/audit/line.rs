@@ -45,6 +45,8 @@ pub(super) struct Denial<'a> {
     pub(super) names: Option<Names<'a>>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) socket: Option<Socket>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) syscall: Option<Syscall<'a>>,
     pub(super) wanted: Vec<&'static str>,
     pub(super) rights: Vec<&'static str>,
     pub(super) verdict: &'static str,
@@ -90,6 +92,13 @@ pub(super) struct Socket {
     pub(super) address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) port: Option<u16>,
+}
+
+/// A call that the seccomp list does not let through.
+#[derive(Debug, Serialize)]
+pub(super) struct Syscall<'a> {
+    pub(super) syscall: &'a str,
+    pub(super) arguments: [String; 6],
 }
 
 #[derive(Debug, Serialize)]

@@ -1,13 +1,16 @@
 //! The control socket: one typed message a packet, bounded in size.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg,
+    socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,18 +70,25 @@ impl Channel {
     /// # Errors
     /// [`ChannelError::Closed`] if nobody listens, [`ChannelError::TooLarge`].
     pub fn send<T: Serialize>(&self, message: &T) -> Result<(), ChannelError> {
-        let bytes = postcard::to_stdvec(message).map_err(ChannelError::Malformed)?;
-        if bytes.len() > MAX_MESSAGE {
-            return Err(ChannelError::TooLarge(bytes.len()));
-        }
-        loop {
-            match send(&self.0, &bytes, SendFlags::NOSIGNAL) {
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(Errno::PIPE | Errno::CONNRESET) => return Err(ChannelError::Closed),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        let bytes = encode(message)?;
+        sent(|| send(&self.0, &bytes, SendFlags::NOSIGNAL))
+    }
+
+    /// Sends one message and a copy of a descriptor.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub fn send_with<T: Serialize>(
+        &self,
+        message: &T,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<(), ChannelError> {
+        let bytes = encode(message)?;
+        let descriptors = [descriptor];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sent(|| sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL))
     }
 
     /// Waits for one message, at most `timeout` (`None`: for ever). Descriptors that a packet may
@@ -91,16 +101,53 @@ impl Channel {
         &self,
         timeout: Option<Duration>,
     ) -> Result<T, ChannelError> {
+        // With TRUNC the kernel tells the packet's own length, also if it is longer than the
+        // buffer.
+        let flags = RecvFlags::TRUNC;
+        let bytes = self.packet(timeout, |buffer| Ok(recv(&self.0, buffer, flags)?.1))?;
+        decode(&bytes)
+    }
+
+    /// Waits for one message and the descriptor that comes with it, if one does; of several the
+    /// kernel drops all but one.
+    ///
+    /// # Errors
+    /// As [`Channel::receive`].
+    pub fn receive_with<T: DeserializeOwned>(
+        &self,
+        timeout: Option<Duration>,
+    ) -> Result<(T, Option<OwnedFd>), ChannelError> {
+        let mut descriptor = None;
+        let bytes = self.packet(timeout, |buffer| {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let flags = RecvFlags::TRUNC | RecvFlags::CMSG_CLOEXEC;
+            let mut room = [IoSliceMut::new(buffer)];
+            let message = recvmsg(&self.0, &mut room, &mut ancillary, flags)?;
+            for part in ancillary.drain() {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+                    descriptor = descriptors.last();
+                }
+            }
+            Ok(message.bytes)
+        })?;
+        Ok((decode(&bytes)?, descriptor))
+    }
+
+    /// One packet, as `take` puts it into a buffer; `take` answers the packet's length.
+    fn packet(
+        &self,
+        timeout: Option<Duration>,
+        mut take: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+    ) -> Result<Vec<u8>, ChannelError> {
         if let Some(limit) = timeout {
             self.wait(limit)?;
         }
         let mut buffer = vec![0; MAX_MESSAGE];
         let mut reset = false;
         let length = loop {
-            // With TRUNC the kernel tells the packet's own length, also if it is longer than the
-            // buffer.
-            match recv(&self.0, buffer.as_mut_slice(), RecvFlags::TRUNC) {
-                Ok((_, length)) => break length,
+            match take(buffer.as_mut_slice()) {
+                Ok(length) => break length,
                 Err(Errno::INTR) => {}
                 // The other end closed with something of ours unread (`unix_release_sock`). The
                 // kernel tells this once, before what the other end had sent: its last words.
@@ -112,13 +159,11 @@ impl Channel {
         if length == 0 {
             return Err(ChannelError::Closed);
         }
-        let bytes = buffer.get(..length).ok_or(ChannelError::TooLarge(length))?;
-        let (message, rest) = postcard::take_from_bytes(bytes).map_err(ChannelError::Malformed)?;
-        if rest.is_empty() {
-            Ok(message)
-        } else {
-            Err(ChannelError::Malformed(postcard::Error::DeserializeBadEncoding))
+        if length > buffer.len() {
+            return Err(ChannelError::TooLarge(length));
         }
+        buffer.truncate(length);
+        Ok(buffer)
     }
 
     fn wait(&self, limit: Duration) -> Result<(), ChannelError> {
@@ -134,6 +179,31 @@ impl Channel {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
+        }
+    }
+}
+
+fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ChannelError> {
+    let bytes = postcard::to_stdvec(message).map_err(ChannelError::Malformed)?;
+    if bytes.len() > MAX_MESSAGE { Err(ChannelError::TooLarge(bytes.len())) } else { Ok(bytes) }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ChannelError> {
+    let (message, rest) = postcard::take_from_bytes(bytes).map_err(ChannelError::Malformed)?;
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(ChannelError::Malformed(postcard::Error::DeserializeBadEncoding))
+    }
+}
+
+fn sent(mut send: impl FnMut() -> rustix::io::Result<usize>) -> Result<(), ChannelError> {
+    loop {
+        match send() {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(ChannelError::Closed),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }
@@ -162,6 +232,23 @@ mod tests {
         let message = FromWorker::Canary { errno: Some(13) };
         worker.send(&message).unwrap();
         assert_eq!(supervisor.receive::<FromWorker>(None).unwrap(), message);
+    }
+
+    #[test]
+    fn a_descriptor_arrives_with_its_message_and_only_where_it_is_asked_for() {
+        let (supervisor, worker) = pair();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        worker.send_with(&FromWorker::Canary { errno: None }, reader.as_fd()).unwrap();
+        worker.send_with(&FromWorker::Canary { errno: None }, reader.as_fd()).unwrap();
+        worker.send(&FromWorker::Canary { errno: None }).unwrap();
+        drop(reader);
+        supervisor.receive::<FromWorker>(None).unwrap();
+        let (_, descriptor) = supervisor.receive_with::<FromWorker>(None).unwrap();
+        rustix::io::write(&writer, b"x").unwrap();
+        assert_eq!(rustix::io::read(descriptor.unwrap(), &mut [0; 2]), Ok(1));
+        // The copy of the first message is gone with it.
+        assert_eq!(rustix::io::write(&writer, b"x"), Err(Errno::PIPE));
+        assert!(supervisor.receive_with::<FromWorker>(None).unwrap().1.is_none());
     }
 
     #[test]

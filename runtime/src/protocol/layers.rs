@@ -10,7 +10,7 @@ pub enum Seccomp {
     /// No filter (yet).
     #[default]
     Absent,
-    /// The call is let through and logged by the kernel: audit mode.
+    /// The call is let through, with a record: audit mode.
     Log,
     /// The call is denied.
     Enforce,

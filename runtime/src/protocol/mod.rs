@@ -17,15 +17,15 @@
 //! Whatever else is open, the worker closes before it does anything else.
 //!
 //! # Role Run, in order
-//! 1. Worker: reads and checks the config, gives up its rights.
-//! 2. Worker sends [`FromWorker::Hardened`]; supervisor puts the policy into force and sends
+//! 1. Worker: reads and checks the config, gives up its rights, installs seccomp.
+//! 2. Worker sends [`FromWorker::Hardened`] with the descriptor of its filter; supervisor puts the policy into force and sends
 //!    [`ToWorker::Armed`].
 //! 3. Worker opens the canary and sends [`FromWorker::Canary`]; supervisor compares and sends
 //!    [`ToWorker::Load`].
 //! 4. Worker loads the artifact and links it. If wasmtime refuses the artifact as another engine's:
 //!    [`FromWorker::Incompatible`] and exit code [`EXIT_REFUSED`]; compile again and start anew.
-//! 5. Worker installs seccomp and sends [`FromWorker::Loaded`]; supervisor ends the leave to make
-//!    memory executable and sends [`ToWorker::Start`]. From here on the guest's code runs in that
+//! 5. Worker sends [`FromWorker::Loaded`]; supervisor ends the leave to make memory executable and
+//!    sends [`ToWorker::Start`]. From here on the guest's code runs in that
 //!    process: what the socket says from now on is to be taken as the guest's own words.
 //! 6. Worker may send [`FromWorker::Ended`], then exits with the guest's exit code.
 //!

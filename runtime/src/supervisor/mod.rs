@@ -5,6 +5,7 @@
 //! 1. [`plan`]: policy, preopens, options, all checked before anything is made.
 //! 2. [`crate::compile`] gives the artifact, from the cache or from a confined compiler.
 //! 3. [`start`]: cgroup, table, worker, hand-shake with the canary.
+//!    From here on [`syscalls`] answers for the worker's seccomp filter.
 //! 4. [`watch`]: records, limits, signals, until the guest ends. [`reload`] is a part of it: another
 //!    policy for the guest that runs.
 //!
@@ -19,6 +20,7 @@ mod plan;
 mod reload;
 mod start;
 mod sys;
+pub mod syscalls;
 mod watch;
 
 use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
@@ -91,6 +93,9 @@ pub struct Job {
 /// How long a worker may take for one step of its start. Generous, because emulated machines
 /// start slowly; it only guards against a worker that is stuck.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+/// Records that are written before something else has its turn: a guest that is denied without end
+/// must not keep its supervisor from limits, signals and reloads.
+const BATCH: usize = 256;
 /// Starts of one run: a second one if the cached artifact is not for this machine.
 const STARTS: usize = 2;
 

@@ -18,11 +18,12 @@ use wasi_guard_enforce::{
 use wasi_guard_policy::Mode;
 
 use super::{
-    Error, Job, Outcome, Plan, STEP_TIMEOUT,
+    BATCH, Error, Job, Outcome, Plan, STEP_TIMEOUT,
     holders::{self, Holders},
     links,
     reload::Reload,
-    watch::Signals,
+    syscalls::Syscalls,
+    watch::{Signals, Woken},
 };
 use crate::{
     audit::Auditor,
@@ -43,6 +44,7 @@ pub(crate) struct Running {
     pub(crate) guest: Guest,
     pub(crate) worker: Process,
     pub(crate) channel: Channel,
+    pub(crate) syscalls: Syscalls,
     pub(crate) started: Instant,
     pub(crate) bpf_log: bool,
     pub(crate) reload: Reload,
@@ -84,11 +86,16 @@ pub(crate) fn start(
     let (channel, worker) = spawn(job, plan, options, artifact, &canary, &holders, &mut guest)?;
     auditor.set_guest(guest.name());
 
-    let mut steps = Steps { channel: &channel, worker: &worker, signals };
-    let hardened = steps.next()?;
+    let mut steps = Steps { channel: &channel, worker: &worker, signals, syscalls: None, auditor };
+    let mut listener = None;
+    let hardened = steps.first(&mut listener)?;
     let Step::Message(FromWorker::Hardened { .. }) = hardened else {
         return steps.unexpected(hardened, "give up its rights");
     };
+    let listener = listener.ok_or_else(|| {
+        Error::new("hear of the worker's system calls: it handed over no descriptor")
+    })?;
+    steps.syscalls = Some(Syscalls::new(listener, plan.policy.mode, worker.pid())?);
     guest.begin_loading()?;
     guest.arm(&table)?;
     steps.send(&ToWorker::Armed)?;
@@ -101,13 +108,18 @@ pub(crate) fn start(
     let loaded = steps.next()?;
     match loaded {
         Step::Message(FromWorker::Loaded { layers }) => {
+            let Some(mut syscalls) = steps.syscalls.take() else {
+                return Err(Error::new("hear of the worker's system calls"));
+            };
+            syscalls.loaded();
             guest.end_loading()?;
-            auditor.start(&layers);
+            steps.auditor.start(&layers);
             steps.send(&ToWorker::Start)?;
             Ok(Started::Running(Box::new(Running {
                 guest,
                 worker,
                 channel,
+                syscalls,
                 started: Instant::now(),
                 bpf_log: job.bpf_log,
                 reload,
@@ -210,25 +222,64 @@ struct Steps<'a> {
     channel: &'a Channel,
     worker: &'a Process,
     signals: &'a Signals,
+    /// From the worker's first message on.
+    syscalls: Option<Syscalls>,
+    auditor: &'a mut Auditor,
 }
 
 impl Steps<'_> {
+    /// The first message, with the descriptor that comes with it.
+    fn first(&mut self, descriptor: &mut Option<OwnedFd>) -> Result<Step, Error> {
+        self.message(|channel| {
+            let (message, received) = channel.receive_with(Some(STEP_TIMEOUT))?;
+            *descriptor = received;
+            Ok(message)
+        })
+    }
+
     fn next(&mut self) -> Result<Step, Error> {
-        match self.signals.or_readable(self.channel.as_fd(), STEP_TIMEOUT)? {
-            super::watch::Woken::Signal(signal) => return Ok(Step::Signal(signal)),
-            super::watch::Woken::TimedOut => {
-                return Err(Error::new(format!(
-                    "hear from the worker within {} s",
-                    STEP_TIMEOUT.as_secs()
-                ))
-                .hint("the machine may be overloaded; `wasi-guard doctor` tells more"));
+        self.message(|channel| channel.receive(Some(STEP_TIMEOUT)))
+    }
+
+    fn message(
+        &mut self,
+        receive: impl FnOnce(&Channel) -> Result<FromWorker, ChannelError>,
+    ) -> Result<Step, Error> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        loop {
+            let mut fds = vec![self.channel.as_fd()];
+            fds.extend(self.syscalls.as_ref().map(|syscalls| syscalls.as_fd()));
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.signals.or_readable(&fds, left)? {
+                Woken::Signal(signal) => return Ok(Step::Signal(signal)),
+                Woken::TimedOut => {
+                    return Err(Error::new(format!(
+                        "hear from the worker within {} s",
+                        STEP_TIMEOUT.as_secs()
+                    ))
+                    .hint("the machine may be overloaded; `wasi-guard doctor` tells more"));
+                }
+                // The channel tells of the worker's end as well, and comes first.
+                Woken::Readable(0) => break,
+                Woken::Readable(_) => self.attend()?,
             }
-            super::watch::Woken::Readable => {}
         }
-        match self.channel.receive(Some(STEP_TIMEOUT)) {
+        match receive(self.channel) {
             Ok(message) => Ok(Step::Message(message)),
             Err(ChannelError::Closed) => Ok(Step::Silence),
             Err(error) => Err(Error::step("understand the worker", error)),
+        }
+    }
+
+    fn attend(&mut self) -> Result<(), Error> {
+        let Some(syscalls) = &mut self.syscalls else { return Ok(()) };
+        syscalls.attend(BATCH, self.auditor)?;
+        match syscalls.fatal() {
+            Some(call) => Err(Error::new(format!(
+                "load the compiled module: the worker made the system call {call}, which ends it"
+            ))
+            .hint("the module may be hostile; please report this if it is your own")),
+            None => Ok(()),
         }
     }
 

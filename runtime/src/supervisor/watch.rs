@@ -16,7 +16,7 @@ use rustix::{
 };
 use wasi_guard_enforce::spawn::Ended;
 
-use super::{Error, Plan, start::Running};
+use super::{BATCH, Error, Plan, start::Running};
 use crate::{
     audit::{Auditor, End as AuditEnd},
     cli::report,
@@ -36,9 +36,6 @@ pub enum Outcome {
 
 /// Past its time the guest is ended by its own runtime; this much later by us.
 const GRACE: Duration = Duration::from_secs(2);
-/// Records that are written before something else has its turn: a guest that is denied without end
-/// must not keep its supervisor from limits, signals and reloads.
-const BATCH: usize = 256;
 /// How long a worker that was signalled may take to end.
 const END_GRACE: Duration = Duration::from_secs(5);
 
@@ -62,7 +59,8 @@ const CAUGHT: &[(i32, Signal)] = &[
 
 /// What ended a wait.
 pub(crate) enum Woken {
-    Readable,
+    /// The descriptor at this place of the list.
+    Readable(usize),
     Signal(i32),
     TimedOut,
 }
@@ -101,8 +99,12 @@ impl Signals {
         self.readers.iter().map(|(_, reader)| PollFd::new(reader, PollFlags::IN))
     }
 
-    /// Waits for a signal or for `fd`.
-    pub(crate) fn or_readable(&self, fd: BorrowedFd<'_>, limit: Duration) -> Result<Woken, Error> {
+    /// Waits for a signal or for the first of `fds` that is readable.
+    pub(crate) fn or_readable(
+        &self,
+        wanted: &[BorrowedFd<'_>],
+        limit: Duration,
+    ) -> Result<Woken, Error> {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(signal) = self.take() {
@@ -112,11 +114,13 @@ impl Signals {
             if left.is_zero() {
                 return Ok(Woken::TimedOut);
             }
-            let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+            let mut fds: Vec<PollFd<'_>> =
+                wanted.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
             fds.extend(self.fds());
             wait(&mut fds, Some(left))?;
-            if !fds[0].revents().is_empty() {
-                return Ok(Woken::Readable);
+            let ready = fds[..wanted.len()].iter().position(|fd| !fd.revents().is_empty());
+            if let Some(place) = ready {
+                return Ok(Woken::Readable(place));
             }
         }
     }
@@ -167,7 +171,10 @@ pub(crate) fn watch(
             };
             let ring = running.guest.records();
             let ring = ring.as_ref().map(|records| records.as_fd());
-            let mut fds = vec![PollFd::from_borrowed_fd(running.worker.pidfd(), PollFlags::IN)];
+            let mut fds = vec![
+                PollFd::from_borrowed_fd(running.worker.pidfd(), PollFlags::IN),
+                PollFd::new(&running.syscalls, PollFlags::IN),
+            ];
             if listening {
                 fds.push(PollFd::new(&running.channel, PollFlags::IN));
             }
@@ -177,8 +184,12 @@ pub(crate) fn watch(
             fds.extend(running.reload.fds());
             wait(&mut fds, limit)?;
             let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
-            (ready(0), listening && ready(1))
+            (ready(0), listening && ready(2))
         };
+        running.syscalls.attend(BATCH, &mut auditor)?;
+        if running.syscalls.fatal().is_some() {
+            running.guest.kill()?;
+        }
         if let Some(signal) = signals.take() {
             let pass = CAUGHT.iter().find(|(number, _)| *number == signal).map(|(_, s)| *s);
             // A worker that is gone needs no signal.
@@ -212,7 +223,7 @@ pub(crate) fn watch(
     running.reload.drain(usize::MAX, &mut running.guest, &mut auditor);
     let mut counts = running.guest.counts();
     // The self-test's denial is ours, not the guest's.
-    counts.denied = counts.denied.saturating_sub(1);
+    counts.denied = counts.denied.saturating_sub(1) + running.syscalls.denied();
     if counts.lost > 0 {
         auditor.loss(counts.lost);
     }
@@ -227,7 +238,16 @@ pub(crate) fn watch(
     } else if fuel_ran_out(told.as_ref(), plan) {
         auditor.limit("fuel", &format!("{}", plan.fuel.unwrap_or(0)));
     }
+    if let Some(call) = running.syscalls.fatal() {
+        report::warning(&format!(
+            "the guest was ended: its worker made the system call {call}, which no guest needs"
+        ));
+    }
     let outcome = match (ended, signalled) {
+        // As the kernel itself would have done it.
+        (Ended::Killed(libc::SIGKILL), None) if running.syscalls.fatal().is_some() => {
+            Outcome::Killed(libc::SIGSYS)
+        }
         (Ended::Killed(_), Some((signal, _))) => Outcome::Signalled(signal),
         (Ended::Exited(code), _) => Outcome::Exited(code),
         (Ended::Killed(signal), None) => Outcome::Killed(signal),

@@ -35,7 +35,7 @@ pub fn compile(
     // second lock on the same door: without it the compiler is confined all the same.
     layers.landlock = landlock::confine_compiler()?;
     layers.seccomp = Seccomp::Enforce;
-    seccomp::install(List::Compile, layers.seccomp).step("install the seccomp filter")?;
+    seccomp::install(List::Compile).step("install the seccomp filter")?;
     tell(channel, &FromWorker::Hardened { layers: layers.clone() })?;
 
     let bytes = read(module)?;

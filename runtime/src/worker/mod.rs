@@ -6,8 +6,8 @@
 //!
 //! 1. [`sys::take`] takes over the descriptors, all others are closed.
 //! 2. [`harden`] gives up capabilities and sets limits; [`landlock`] adds its domain.
-//! 3. [`run`] or [`compile`], the two roles.
-//! 4. [`seccomp`] is installed last before hostile bytes are touched.
+//! 3. [`seccomp`] is installed last, before hostile bytes are touched.
+//! 4. [`run`] or [`compile`], the two roles.
 //! 5. [`guest`] is wasmtime: linking, running, exit codes.
 
 #[cfg(feature = "test-captive-worker")]

@@ -11,9 +11,7 @@ use super::failure::{Failure, Step as _};
 use super::guest::{self, Preopened};
 use super::seccomp::{self, List};
 use super::{Descriptors, harden, landlock, tell};
-use crate::protocol::{
-    Channel, FromWorker, Layers, Mode, RunConfig, Seccomp, ToWorker, check_options,
-};
+use crate::protocol::{Channel, FromWorker, Mode, RunConfig, Seccomp, ToWorker, check_options};
 
 /// Runs the guest; the result is the exit code of the process.
 ///
@@ -44,20 +42,30 @@ pub fn run(
         layers.landlock = Some(landlock::confine_guest(&directories)?);
     }
 
+    // Before hostile bytes come in. What the module's loading needs beyond the guest's list, the
+    // supervisor lets through until it is loaded.
+    let listener = seccomp::install_asking(List::Run).step("install the seccomp filter")?;
+    layers.seccomp = match config.mode {
+        Mode::Enforce => Seccomp::Enforce,
+        Mode::Audit => Seccomp::Log,
+    };
+
     // 2. The policy comes into force.
-    tell(channel, &FromWorker::Hardened { layers: layers.clone() })?;
+    let hardened = FromWorker::Hardened { layers: layers.clone() };
+    channel.send_with(&hardened, listener.as_fd()).step("talk to the supervisor")?;
+    // Whoever held it could answer for the supervisor.
+    drop(listener);
     expect(channel, &ToWorker::Armed)?;
 
     // 3. Self-test.
     try_canary(channel, config, canary)?;
     expect(channel, &ToWorker::Load)?;
 
-    // 4. Everything that needs threads or executable memory.
+    // 4. Everything that needs executable memory.
     let ready = guest::prepare(config, &options, File::from(artifact), preopens)?;
 
-    // 5. From here on no new executable memory.
-    layers.seccomp = install_seccomp(config.mode)?;
-    tell(channel, &FromWorker::Loaded { layers: Layers::clone(&layers) })?;
+    // 5. From here on there is none.
+    tell(channel, &FromWorker::Loaded { layers })?;
     expect(channel, &ToWorker::Start)?;
 
     // 6. The guest.
@@ -101,13 +109,4 @@ fn try_canary(channel: &Channel, config: &RunConfig, directory: OwnedFd) -> Resu
         }
         (_, Err(errno)) => Err(Failure::new(step).because(format!("opening the canary: {errno}"))),
     }
-}
-
-fn install_seccomp(mode: Mode) -> Result<Seccomp, Failure> {
-    let seccomp = match mode {
-        Mode::Enforce => Seccomp::Enforce,
-        Mode::Audit => Seccomp::Log,
-    };
-    seccomp::install(List::Run, seccomp).step("install the seccomp filter")?;
-    Ok(seccomp)
 }

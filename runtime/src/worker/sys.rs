@@ -49,6 +49,34 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Installs a seccomp filter for this thread and those that it will start, with a descriptor at
+/// which the kernel asks about calls that the filter wants to have asked about.
+///
+/// # Errors
+/// Of seccomp(2): an older kernel than 5.19, or another filter with such a descriptor.
+pub fn filter_with_listener(program: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
+    /// A caller whose question was read waits for the answer, whatever signals come.
+    const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
+    let length = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: the program is as long as it says and is only read; seccompiler's instruction has
+    // the layout of the kernel's (both are `repr(C)` with the fields of uapi/linux/filter.h).
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE,
+            &raw const program,
+        )
+    };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Loads a compiled core module.
 ///
 /// # Errors
@@ -106,6 +134,17 @@ pub fn load_component_bytes(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<C
 pub(crate) fn try_signal(process: u32) -> io::Result<()> {
     // SAFETY: tgkill takes three integers and touches no memory.
     let result = unsafe { libc::syscall(libc::SYS_tgkill, process, process, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A call of the x32 interface: getpid.
+///
+/// # Errors
+/// What the kernel answers.
+#[cfg(test)]
+pub(crate) fn try_x32() -> io::Result<()> {
+    // SAFETY: getpid takes nothing and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_getpid | 0x4000_0000) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -3,19 +3,22 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
+use wasi_guard::audit::{About, Auditor, Sink};
 use wasi_guard::cache::Cache;
 use wasi_guard::compile::{self, Artifact, Request, Source, worker_command};
 use wasi_guard::protocol::{
     CONFIG_FD, CONTROL_FD, Canary, Channel, ChannelError, FIRST_FD, FromWorker, Kind, Mode,
     Preopen, Role, RunConfig, ToWorker, WorkerConfig, check_options,
 };
+use wasi_guard::supervisor::syscalls::Syscalls;
 
 pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_wasi-guard");
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
@@ -45,10 +48,22 @@ pub(crate) struct Outcome {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) messages: Vec<FromWorker>,
+    /// System calls that seccomp did not let through.
+    pub(crate) denied: Vec<String>,
+}
+
+/// What a worker said, and what it was not let do.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) messages: Vec<FromWorker>,
+    pub(crate) denied: Vec<String>,
 }
 
 impl Outcome {
+    /// The exit code; and nothing of what the worker did on its way was denied by seccomp.
+    #[track_caller]
     pub(crate) fn code(&self) -> i32 {
+        assert!(self.denied.is_empty(), "calls without a row: {self:?}");
         self.status.code().unwrap_or_else(|| panic!("killed: {self:?}"))
     }
 }
@@ -96,14 +111,18 @@ impl Run {
     }
 
     pub(crate) fn go_with(&self, artifact: &File, kind: Kind) -> Outcome {
-        self.go_talking(artifact, kind, supervise)
+        let talk = match self.mode {
+            Mode::Enforce => supervise,
+            Mode::Audit => supervise_audit,
+        };
+        self.go_talking(artifact, kind, talk)
     }
 
     pub(crate) fn go_talking(
         &self,
         artifact: &File,
         kind: Kind,
-        talk: fn(&Channel) -> Vec<FromWorker>,
+        talk: fn(&Channel) -> Said,
     ) -> Outcome {
         let canary = canary(self.dead_canary || self.mode == Mode::Audit);
         let mut descriptors = vec![
@@ -143,7 +162,7 @@ impl Run {
 pub(crate) fn start(
     mut descriptors: Vec<(OwnedFd, i32)>,
     stdin: &str,
-    talk: fn(&Channel) -> Vec<FromWorker>,
+    talk: fn(&Channel) -> Said,
 ) -> Outcome {
     let (channel, theirs) = Channel::pair().unwrap();
     descriptors.push((theirs, CONTROL_FD));
@@ -155,7 +174,7 @@ pub(crate) fn start(
     // A guest may end without reading.
     let _ = pipe.write_all(stdin.as_bytes());
     drop(pipe);
-    let messages = talk(&channel);
+    let Said { messages, denied } = talk(&channel);
     drop(channel);
     let output = child.wait_with_output().unwrap();
     Outcome {
@@ -163,31 +182,68 @@ pub(crate) fn start(
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         messages,
+        denied,
     }
 }
 
 /// The supervisor's part of role Run, without looking at what the worker says.
-pub(crate) fn supervise(channel: &Channel) -> Vec<FromWorker> {
+pub(crate) fn supervise(channel: &Channel) -> Said {
+    supervise_in(channel, wasi_guard_policy::Mode::Enforce)
+}
+
+fn supervise_audit(channel: &Channel) -> Said {
+    supervise_in(channel, wasi_guard_policy::Mode::Audit)
+}
+
+fn supervise_in(channel: &Channel, mode: wasi_guard_policy::Mode) -> Said {
+    let audit = tempfile::NamedTempFile::new().unwrap();
+    let [policy, policy_digest, module, module_digest] = [(); 4].map(|()| String::new());
+    let about = About { policy, policy_digest, module, module_digest, mode };
+    let mut auditor = Auditor::new(Sink::file(audit.path()).unwrap(), about);
+    let mut syscalls: Option<Syscalls> = None;
     let mut messages = Vec::new();
-    loop {
-        match channel.receive(PATIENCE) {
-            Ok(message) => {
+    let mut fatal = false;
+    while !fatal {
+        let listener = syscalls.as_ref().map(|syscalls| syscalls.as_fd());
+        let mut fds = vec![PollFd::new(channel, PollFlags::IN)];
+        fds.extend(listener.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        poll(&mut fds, None).unwrap();
+        if fds[0].revents().is_empty() {
+            let syscalls = syscalls.as_mut().unwrap();
+            syscalls.attend(16, &mut auditor).unwrap();
+            fatal = syscalls.fatal().is_some();
+            continue;
+        }
+        match channel.receive_with(PATIENCE) {
+            Ok((message, descriptor)) => {
                 let answer = match message {
                     FromWorker::Hardened { .. } => Some(ToWorker::Armed),
                     FromWorker::Canary { .. } => Some(ToWorker::Load),
                     FromWorker::Loaded { .. } => Some(ToWorker::Start),
                     _ => None,
                 };
+                if let Some(listener) = descriptor {
+                    syscalls = Some(Syscalls::new(listener, mode, 1).unwrap());
+                }
+                if matches!(message, FromWorker::Loaded { .. }) {
+                    syscalls.as_mut().unwrap().loaded();
+                }
                 messages.push(message);
                 if let Some(answer) = answer {
                     // The worker may refuse and be gone already.
                     let _ = channel.send(&answer);
                 }
             }
-            Err(ChannelError::Closed) => return messages,
+            Err(ChannelError::Closed) => break,
             Err(error) => panic!("{error}: {messages:?}"),
         }
     }
+    let lines = read(audit.path());
+    let name = |line: &str| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record["syscall"].as_str().unwrap().to_owned()
+    };
+    Said { messages, denied: lines.lines().map(name).collect() }
 }
 
 fn canary(readable: bool) -> TempDir {

@@ -131,7 +131,7 @@ fn a_preopen_can_be_worked_in() {
 }
 
 #[test]
-fn audit_mode_runs_without_landlock_and_with_a_filter_that_only_logs() {
+fn audit_mode_runs_without_landlock_and_with_a_filter_that_lets_all_through() {
     let outcome = Run { mode: Mode::Audit, ..Run::new(guests::hello()) }.go();
     assert_eq!(outcome.code(), 0, "{outcome:?}");
     assert!(outcome.messages.contains(&FromWorker::Canary { errno: None }));

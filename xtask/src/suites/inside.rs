@@ -19,6 +19,17 @@ const GUEST_MEMORY: u32 = 3072;
 
 /// The hooks alone, driven by small native programs: does not need the runtime.
 pub(super) fn kernel(context: &Context, series: Series) -> Result<Counts> {
+    kernel_suite(context, series, &["kernel-suite"])
+}
+
+/// A part of it, where the kernel hides the addresses of its variables from the loader.
+pub(super) fn hidden(context: &Context, series: Series) -> Result<Counts> {
+    let shorter = ["kernel-suite", "--hide-symbols", "--cases", "20", "--race", "100000"];
+    let cases = ["renam", "hard_link", "random_policies", "leak"];
+    kernel_suite(context, series, &[&shorter[..], &cases].concat())
+}
+
+fn kernel_suite(context: &Context, series: Series, command: &[&str]) -> Result<Counts> {
     let project = &context.project;
     project.build_release(&["wasi-guard-tests"], &[])?;
     let mut files = FileSet::new();
@@ -27,18 +38,18 @@ pub(super) fn kernel(context: &Context, series: Series) -> Result<Counts> {
     for tool in ["mkfs.btrfs", "mkfs.xfs"] {
         files.add(vm::sbin(tool), "/usr/local/bin/")?;
     }
-    run(context, &Options::new(series), "kernel-suite", &files)
+    run(context, &Options::new(series), command, &files)
 }
 
 /// The real wasi-guard with real guests.
 pub(super) fn guest(context: &Context, series: Series) -> Result<Counts> {
     let options = Options { memory: GUEST_MEMORY, ..Options::new(series) };
-    run(context, &options, "guest-suite", context.guest_files()?)
+    run(context, &options, &["guest-suite"], context.guest_files()?)
 }
 
 /// Native code in a worker that its guest has taken over.
 pub(super) fn escape(context: &Context, series: Series) -> Result<Counts> {
-    run(context, &Options::new(series), "escape-suite", context.guest_files()?)
+    run(context, &Options::new(series), &["escape-suite"], context.guest_files()?)
 }
 
 /// Builds what `guest` and `escape` need.
@@ -85,14 +96,15 @@ fn add_python(project: &Project, files: &mut FileSet) -> Result<()> {
     files.add(cache, "/var/cache/wasi-guard")
 }
 
-fn run(context: &Context, options: &Options, program: &str, files: &FileSet) -> Result<Counts> {
+fn run(context: &Context, options: &Options, command: &[&str], files: &FileSet) -> Result<Counts> {
     let series = options.kernel;
+    let program = command.first().context("a suite is a program")?;
     let lab = context.lab()?;
     let mut machine = lab.boot(&lab.disk(files)?, options)?;
     let boot = machine.boot_time().as_secs_f64();
     println!("{program} on {} (booted in {boot:.1} s)", machine.release());
     let mut output = Vec::new();
-    let status = machine.run(&[program], LIMIT, |stream, bytes| {
+    let status = machine.run(command, LIMIT, |stream, bytes| {
         if stream == Stream::Stdout {
             output.extend_from_slice(bytes);
         }

@@ -41,6 +41,9 @@ pub const SUITES: &[Suite] = &[
     suite("bpf", "the BPF object belongs to its sources", checks::bpf),
     suite("kernel-6.1", "hooks and verdicts on Linux 6.1", |c| inside::kernel(c, Series::V6_1)),
     suite("kernel-6.12", "hooks and verdicts on Linux 6.12", |c| inside::kernel(c, Series::V6_12)),
+    suite("hidden-6.1", "verdicts where the kernel hides its addresses, on Linux 6.1", |c| {
+        inside::hidden(c, Series::V6_1)
+    }),
     suite("guest-6.1", "real guests under policies on Linux 6.1", |c| {
         inside::guest(c, Series::V6_1)
     }),

@@ -69,6 +69,10 @@ pub fn probe() -> Vec<Layer> {
     let mut layers = cheap();
     layers.push(layer("btf", "offsets of the kernel's structures", btf()));
     layers.push(layer("attach", "leave to load BPF LSM programs", attach()));
+    let symbols = layer("symbols", "decisions read one name in place of whole paths", symbols());
+    layers.push(Layer { required: false, ..symbols });
+    let others = layer("others", "BPF LSM programs of other software, left alone", others());
+    layers.push(Layer { required: false, ..others });
     layers
 }
 
@@ -232,6 +236,34 @@ fn btf() -> Result<String, (String, String)> {
             }
         }
     }
+}
+
+fn symbols() -> Result<String, (String, String)> {
+    let hint = "sysctl kernel.kptr_restrict=1 (or 0) before the first guest of this boot; guests are guarded all the same, each decision costs more";
+    match KernelTypes::of_running_kernel().and_then(|types| programs::rename_lock(&types)) {
+        Ok(0) => missing("the kernel does not tell where rename_lock is", hint),
+        Ok(_) => Ok("the kernel tells where rename_lock is".into()),
+        Err(error) => missing(error.to_string(), error.hint.unwrap_or_default()),
+    }
+}
+
+/// Programs that other software has attached to LSM hooks. Each of them can deny more; none can
+/// allow what ours deny.
+fn others() -> Result<String, (String, String)> {
+    let own = programs::own_programs();
+    let mut names = Vec::new();
+    for program in aya::programs::loaded_programs() {
+        let program = match program {
+            Ok(program) => program,
+            Err(error) => return missing(format!("could not tell: {error}"), "run as root"),
+        };
+        let is_lsm = program.program_type() == aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_LSM;
+        if is_lsm && !own.contains(&program.id()) {
+            let name = program.name_as_str().unwrap_or("without a name");
+            names.push(format!("{name} ({})", program.id()));
+        }
+    }
+    if names.is_empty() { Ok("none".into()) } else { Ok(names.join(", ")) }
 }
 
 fn attach() -> Result<String, (String, String)> {

@@ -16,7 +16,7 @@ const SYMBOLS: &str = "/proc/kallsyms";
 ///
 /// # Errors
 /// If the kernel has no such lock, or one of another shape.
-pub(super) fn rename_lock(types: &KernelTypes) -> Result<u64> {
+pub(crate) fn rename_lock(types: &KernelTypes) -> Result<u64> {
     let sequence = types.typedef_member("seqlock_t", "seqcount.seqcount.sequence")?;
     let file = File::open(SYMBOLS).step(|| format!("open {SYMBOLS}"))?;
     let lock = address(BufReader::new(file), b"rename_lock").step(|| format!("read {SYMBOLS}"))?;

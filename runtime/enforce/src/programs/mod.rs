@@ -11,10 +11,12 @@ mod tables;
 
 use std::path::PathBuf;
 
+pub(crate) use kernel_symbols::rename_lock;
 pub(crate) use load::offsets;
 pub use load::open;
 pub(crate) use lock::SwapLock;
 pub use lock::{HostLock, run_dir};
+pub(crate) use pins::own_programs;
 pub use pins::{Pins, unload};
 pub(crate) use tables::Shared;
 

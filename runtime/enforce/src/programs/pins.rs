@@ -5,6 +5,7 @@
 //! `link_<hook>`, programs as `prog_<hook>`. Tables of policies come and go there ([`tables`]).
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -197,6 +198,18 @@ fn damaged(dir: &Path, why: &str) -> Error {
     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
     Error::new(format!("use the pinned programs in {}{why}", dir.display()))
         .hint("`wasi-guard unload` removes them while no guest runs; the next run loads them again")
+}
+
+/// Ids of the pinned programs of every build.
+pub(crate) fn own_programs() -> BTreeSet<u32> {
+    let list = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    list(Path::new(BPFFS))
+        .filter(|build| build.file_name().as_encoded_bytes().starts_with(b"wasi-guard-"))
+        .flat_map(|build| list(&build.path()))
+        .filter(|pin| pin.file_name().as_encoded_bytes().starts_with(b"prog_"))
+        .filter_map(|pin| ProgramInfo::from_pin(pin.path()).ok())
+        .map(|program| program.id())
+        .collect()
 }
 
 /// Removes the pins of every build and so, once no process holds them, the programs.

@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::protocol::Seccomp;
-
 /// The rows of one list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,9 +15,21 @@ pub struct Rows {
     /// Calls that get an errno other than EACCES, because the caller knows what to do then.
     #[serde(default)]
     answer: Vec<Answer>,
+    /// Calls that are let through until the module is loaded.
+    #[serde(default)]
+    load: Vec<Row>,
     /// Calls that end the process.
     #[serde(default)]
-    kill: Vec<Kill>,
+    kill: Vec<Bare>,
+}
+
+/// What becomes of calls that no row lets through or answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    /// The kernel denies them, and kills for those of the rows `kill`.
+    Denied,
+    /// The kernel asks the supervisor.
+    Asked,
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,7 +53,7 @@ struct Answer {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kill {
+struct Bare {
     syscall: String,
     reason: String,
 }
@@ -145,6 +155,7 @@ impl Rows {
     fn check(&self) -> Result<(), ListError> {
         let reasons = (self.allow.iter().map(|row| (&row.syscall, &row.reason)))
             .chain(self.answer.iter().map(|row| (&row.syscall, &row.reason)))
+            .chain(self.load.iter().map(|row| (&row.syscall, &row.reason)))
             .chain(self.kill.iter().map(|row| (&row.syscall, &row.reason)));
         for (syscall, reason) in reasons {
             if reason.trim().is_empty() {
@@ -167,11 +178,26 @@ impl Rows {
                 condition.check(&row.syscall)?;
             }
         }
+        for row in &self.load {
+            for condition in &row.args {
+                condition.check(&row.syscall)?;
+                if matches!(condition.value, Operand::Process(_)) {
+                    // The supervisor compares, whose process is another one.
+                    return Err(wrong(&row.syscall, "`value` of a load row is a number"));
+                }
+            }
+        }
         let mut once = BTreeSet::new();
         let others = (self.answer.iter().map(|row| &row.syscall))
             .chain(self.kill.iter().map(|row| &row.syscall));
+        // More of a call may be let through while loading than after it, or it is meaningless.
+        let load: BTreeSet<_> = self.load.iter().map(|row| &row.syscall).collect();
+        if let Some(syscall) = load.iter().find(|syscall| plain.contains(*syscall)) {
+            return Err(wrong(syscall, "an earlier row makes it meaningless"));
+        }
         for syscall in others {
-            let allowed = plain.contains(syscall) || conditional.contains(syscall);
+            let allowed =
+                plain.contains(syscall) || conditional.contains(syscall) || load.contains(syscall);
             if allowed || !once.insert(syscall) {
                 return Err(wrong(syscall, "two rows contradict each other"));
             }
@@ -180,12 +206,12 @@ impl Rows {
     }
 
     /// The filters for `seccompiler::compile_from_json`, by names that sort in the order of
-    /// installation. They hold for this process: a row may name its id.
+    /// installation. They hold for this process: a row may name its id. With [`Unlisted::Asked`]
+    /// the last filter's verdict on what it does not list is `trace`, which the caller replaces.
     #[must_use]
-    pub fn to_json(&self, mode: Seccomp) -> String {
+    pub fn to_json(&self, unlisted: Unlisted) -> String {
         let mut filters = BTreeMap::new();
-        let enforce = mode == Seccomp::Enforce;
-        if enforce && !self.kill.is_empty() {
+        if unlisted == Unlisted::Denied && !self.kill.is_empty() {
             let calls = self.kill.iter().map(|row| json!({ "syscall": row.syscall })).collect();
             filters
                 .insert("1-kill".to_owned(), filter("allow".into(), "kill_process".into(), calls));
@@ -204,9 +230,24 @@ impl Rows {
         // one of the filter that was installed last.
         let answered = self.answer.iter().map(|row| json!({ "syscall": row.syscall }));
         let calls = self.allow.iter().map(Row::to_json).chain(answered).collect();
-        let default = if enforce { errno(libc::EACCES) } else { "log".into() };
+        let default = match unlisted {
+            Unlisted::Denied => errno(libc::EACCES),
+            Unlisted::Asked => json!({ "trace": 0 }),
+        };
         filters.insert("3-allow".to_owned(), filter(default, "allow".into(), calls));
         json!(filters).to_string()
+    }
+
+    /// Whether a call with these arguments is let through until the module is loaded.
+    pub(crate) fn may_load(&self, syscall: &str, arguments: &[u64; 6]) -> bool {
+        self.load.iter().any(|row| {
+            row.syscall == syscall && row.args.iter().all(|condition| condition.holds(arguments))
+        })
+    }
+
+    /// Calls that end the process.
+    pub(crate) fn kill(&self) -> impl Iterator<Item = &str> {
+        self.kill.iter().map(|row| row.syscall.as_str())
     }
 }
 
@@ -243,6 +284,16 @@ impl Condition {
             return Err(wrong(syscall, "`value` does not fit into a dword"));
         }
         Ok(())
+    }
+
+    fn holds(&self, arguments: &[u64; 6]) -> bool {
+        let cut = match self.width {
+            Width::Dword => u64::from(u32::MAX),
+            Width::Qword => u64::MAX,
+        };
+        let mask = self.mask.unwrap_or(u64::MAX) & cut;
+        let argument = arguments.get(usize::from(self.index));
+        argument.is_some_and(|argument| argument & mask == self.value.number())
     }
 
     fn to_json(&self) -> Value {

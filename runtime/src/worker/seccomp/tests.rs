@@ -12,10 +12,12 @@ use rustix::process::{DumpableBehavior, chroot, set_dumpable_behavior};
 use super::super::sys;
 use super::*;
 
-fn confined<T: Send + 'static>(list: List, mode: Seccomp, call: fn() -> T) -> T {
+/// Calls in a thread for which the list holds; what is not on it the kernel itself denies. How the
+/// supervisor answers is tested with it.
+fn confined<T: Send + 'static>(list: List, call: fn() -> T) -> T {
     let thread = thread::spawn(move || {
         rustix::thread::set_no_new_privs(true).unwrap();
-        for program in programs(&Rows::parse(list.text()).unwrap(), mode).unwrap() {
+        for program in programs(&Rows::parse(list.text()).unwrap(), Unlisted::Denied).unwrap() {
             seccompiler::apply_filter(&program).unwrap();
         }
         call()
@@ -35,7 +37,7 @@ fn a_call_without_a_row_is_answered_with_eacces_and_never_with_eperm() {
                 socket(AddressFamily::NETLINK, SocketType::RAW, None).map(drop),
             ]
         };
-        assert_eq!(confined(list, Seccomp::Enforce, call), [Err(Errno::ACCESS); 5], "{list:?}");
+        assert_eq!(confined(list, call), [Err(Errno::ACCESS); 5], "{list:?}");
     }
 }
 
@@ -43,7 +45,7 @@ fn a_call_without_a_row_is_answered_with_eacces_and_never_with_eperm() {
 fn no_process_can_be_started() {
     for list in [List::Run, List::Compile] {
         let call = || Command::new("/bin/true").status().map_err(|error| error.raw_os_error());
-        let result = confined(list, Seccomp::Enforce, call);
+        let result = confined(list, call);
         assert_eq!(result.unwrap_err(), Some(libc::EACCES), "{list:?}");
     }
 }
@@ -57,9 +59,9 @@ fn signals_reach_this_process_only() {
     let parent = || ask(std::os::unix::process::parent_id());
     assert_eq!((own(), parent()), (Ok(()), Ok(())), "outside");
     for list in [List::Run, List::Compile] {
-        assert_eq!(confined(list, Seccomp::Enforce, own), Ok(()), "{list:?}");
+        assert_eq!(confined(list, own), Ok(()), "{list:?}");
         let denied = Err(Some(libc::EACCES));
-        assert_eq!(confined(list, Seccomp::Enforce, parent), denied, "{list:?}");
+        assert_eq!(confined(list, parent), denied, "{list:?}");
     }
     assert_eq!((own(), parent()), (Ok(()), Ok(())), "outside again");
 }
@@ -68,7 +70,7 @@ fn signals_reach_this_process_only() {
 fn threads_can_be_started() {
     for list in [List::Run, List::Compile] {
         let call = || thread::Builder::new().name("x".into()).spawn(|| 7).unwrap().join().unwrap();
-        assert_eq!(confined(list, Seccomp::Enforce, call), 7, "{list:?}");
+        assert_eq!(confined(list, call), 7, "{list:?}");
     }
 }
 
@@ -80,9 +82,9 @@ fn the_guests_list_opens_files_and_internet_sockets_the_compilers_does_not() {
             .map(|family| socket(family, SocketType::STREAM, None).map(drop) != Err(Errno::ACCESS));
         (file, internet)
     };
-    assert_eq!(confined(List::Run, Seccomp::Enforce, call), (Ok(()), [true, true]));
+    assert_eq!(confined(List::Run, call), (Ok(()), [true, true]));
     let nothing = (Err(Some(libc::EACCES)), [false, false]);
-    assert_eq!(confined(List::Compile, Seccomp::Enforce, call), nothing);
+    assert_eq!(confined(List::Compile, call), nothing);
 }
 
 #[test]
@@ -95,23 +97,26 @@ fn code_can_be_loaded_while_compiling_and_not_while_a_guest_runs() {
         let module = wasmtime::Module::new(&engine, "(module (func (export \"f\")))");
         module.map(drop).map_err(|error| format!("{error:#}"))
     };
-    assert_eq!(confined(List::Compile, Seccomp::Enforce, call), Ok(()));
-    let error = confined(List::Run, Seccomp::Enforce, call).unwrap_err();
+    assert_eq!(confined(List::Compile, call), Ok(()));
+    let error = confined(List::Run, call).unwrap_err();
     assert!(error.contains("Permission denied"), "{error}");
 }
 
 #[test]
-fn audit_mode_lets_everything_through() {
-    let call = || memfd_create("x", MemfdFlags::CLOEXEC).map(drop);
-    assert_eq!(confined(List::Run, Seccomp::Log, call), Ok(()));
+fn a_call_of_the_kill_rows_ends_the_process() {
+    assert_ends_the_process(|| chroot("/").map_err(std::io::Error::from));
 }
 
-/// The call ends the whole process, so this test starts itself again.
 #[test]
-fn a_call_of_the_kill_rows_ends_the_process() {
+fn a_call_of_the_x32_interface_ends_the_process() {
+    assert_ends_the_process(sys::try_x32);
+}
+
+/// The call ends the whole process, so the test starts itself again.
+fn assert_ends_the_process(call: fn() -> std::io::Result<()>) {
     const MARK: &str = "WASI_GUARD_TEST_IS_THE_VICTIM";
     if std::env::var_os(MARK).is_some() {
-        let result = confined(List::Run, Seccomp::Enforce, || chroot("/"));
+        let result = confined(List::Run, call);
         panic!("still alive: {result:?}");
     }
     let name = thread::current().name().unwrap().to_owned();
@@ -125,19 +130,19 @@ fn a_call_of_the_kill_rows_ends_the_process() {
 }
 
 #[test]
-fn both_lists_become_filters_in_both_modes() {
+fn both_lists_become_filters() {
     for list in [List::Run, List::Compile] {
         let rows = Rows::parse(list.text()).unwrap();
-        let enforce = programs(&rows, Seccomp::Enforce).unwrap();
-        assert_eq!(enforce.len(), 3, "allow, answer and kill rows each make a filter");
-        let log = programs(&rows, Seccomp::Log).unwrap();
-        assert_eq!(log.len(), 2, "audit mode kills nobody");
+        let denied = programs(&rows, Unlisted::Denied).unwrap();
+        assert_eq!(denied.len(), 4, "x32, and each of allow, answer and kill");
+        let asked = programs(&rows, Unlisted::Asked).unwrap();
+        assert_eq!(asked.len(), 3, "the supervisor kills");
     }
 }
 
 #[test]
 fn an_unknown_call_is_an_error() {
     let rows = Rows::parse("[[allow]]\nsyscall = \"opeen\"\nreason = \"a typo\"\n").unwrap();
-    let error = programs(&rows, Seccomp::Enforce).unwrap_err();
+    let error = programs(&rows, Unlisted::Denied).unwrap_err();
     assert!(matches!(error, SeccompError::Filter(_)));
 }

@@ -7,7 +7,8 @@
 //! the end, and exits with 1 if a case failed. Nothing is ever skipped.
 //!
 //! `--seed S` and `--cases N` (policies) are for the differential test, which prints the seed it used;
-//! `--race N` (opens) is for the race test.
+//! `--race N` (opens) is for the race test. `--hide-symbols` hides the kernel's addresses from the
+//! loader first.
 
 mod check;
 mod claims;
@@ -17,7 +18,7 @@ mod stage;
 
 use std::{panic::AssertUnwindSafe, process::ExitCode};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use wasi_guard_tests::actor;
 
 use crate::lab::Lab;
@@ -33,6 +34,8 @@ pub(crate) struct Case {
 struct Arguments {
     filters: Vec<String>,
     list: bool,
+    /// The kernel does not tell the programs' loader where its variables are.
+    hide_symbols: bool,
     seed: u64,
     worlds: u32,
     race: u32,
@@ -68,6 +71,9 @@ fn run() -> Result<ExitCode> {
     if cases.is_empty() {
         bail!("no case has {} in its name", arguments.filters.join(" or "));
     }
+    if arguments.hide_symbols {
+        hide_symbols()?;
+    }
     let lab = Lab::open(arguments.seed, arguments.worlds, arguments.race)
         .context("prepare the machine")?;
     // Loading takes seconds and fails the same way for every case: once is enough.
@@ -96,9 +102,25 @@ fn run() -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// From here on every decision reads whole paths, and reads them twice if names move.
+fn hide_symbols() -> Result<()> {
+    const SETTING: &str = "/proc/sys/kernel/kptr_restrict";
+    std::fs::write(SETTING, "2\n").with_context(|| format!("write {SETTING}"))?;
+    let layers = wasi_guard_enforce::host::probe();
+    let symbols = layers.iter().find(|layer| layer.name == "symbols").context("no such layer")?;
+    ensure!(!symbols.is_present() && !symbols.required, "not hidden: {symbols:?}");
+    Ok(())
+}
+
 fn arguments() -> Result<Arguments> {
-    let mut parsed =
-        Arguments { filters: Vec::new(), list: false, seed: 0, worlds: 200, race: 1_000_000 };
+    let mut parsed = Arguments {
+        filters: Vec::new(),
+        list: false,
+        hide_symbols: false,
+        seed: 0,
+        worlds: 200,
+        race: 1_000_000,
+    };
     let mut seeded = false;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -114,6 +136,7 @@ fn arguments() -> Result<Arguments> {
             "--cases" => parsed.worlds = u32::try_from(number()?).context("--cases")?,
             "--race" => parsed.race = u32::try_from(number()?).context("--race")?,
             "--list" => parsed.list = true,
+            "--hide-symbols" => parsed.hide_symbols = true,
             option if option.starts_with("--") => bail!("unknown option {option}"),
             filter => parsed.filters.push(filter.to_owned()),
         }

@@ -22,7 +22,7 @@ fn place() -> (tempfile::TempDir, Fixed) {
         memory: None,
         time: None,
         fuel: None,
-        ring: 64 * 1024,
+        ring: wasi_guard_policy::DEFAULT_RING,
     };
     (place, fixed)
 }
@@ -92,7 +92,7 @@ fn what_is_fixed_is_named_with_its_key() {
         [
             "[limits] time: none at the start, 5s now",
             "[limits] fuel: none at the start, 7 now",
-            "[audit] ring: 64KiB at the start, 4KiB now",
+            "[audit] ring: 16KiB at the start, 4KiB now",
         ]
     );
 }

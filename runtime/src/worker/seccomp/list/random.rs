@@ -15,6 +15,9 @@ const CALLS: [(&str, i64); 5] = [
     ("chroot", libc::SYS_chroot),
 ];
 
+/// What the numbers of the x32 interface have more (`__X32_SYSCALL_BIT`, asm/unistd.h).
+const X32: i64 = 0x4000_0000;
+
 /// Numbers that differ in either half.
 fn number() -> impl Strategy<Value = u64> {
     prop::sample::select(vec![0, 1, 2, 3, 0x8000_0000, 0xffff_ffff, 1 << 32, (1 << 32) | 1])
@@ -36,10 +39,10 @@ fn condition() -> impl Strategy<Value = String> {
 }
 
 fn row() -> impl Strategy<Value = String> {
-    let kind = prop::sample::select(vec!["allow", "allow", "allow", "answer", "kill"]);
+    let kind = prop::sample::select(vec!["allow", "allow", "allow", "answer", "load", "kill"]);
     (kind, call(), prop::collection::vec(condition(), 0..3)).prop_map(|(kind, call, conditions)| {
         let more = match kind {
-            "allow" => format!("args = [{}]", conditions.join(", ")),
+            "allow" | "load" => format!("args = [{}]", conditions.join(", ")),
             "answer" => "errno = 'ENOSYS'".into(),
             _ => String::new(),
         };
@@ -54,15 +57,20 @@ proptest! {
         attempts in prop::collection::vec((0..CALLS.len(), prop::array::uniform6(number())), 20),
     ) {
         let Ok(rows) = Rows::parse(&rows.concat()) else { return Ok(()) };
-        for mode in [Seccomp::Enforce, Seccomp::Log] {
+        for unlisted in [Unlisted::Denied, Unlisted::Asked] {
             // A list that lets nothing through makes no filter.
-            let Ok(filters) = programs(&rows, mode) else { continue };
+            let Ok(filters) = programs(&rows, unlisted) else { continue };
             for (at, args) in &attempts {
                 let (name, number) = CALLS[*at];
                 prop_assert_eq!(
                     answer(&filters, number, args),
-                    meant(&rows, mode, name, args),
+                    meant(&rows, unlisted, name, args),
                     "{} {:x?}", name, args
+                );
+                prop_assert_eq!(
+                    answer(&filters, number | X32, args),
+                    libc::SECCOMP_RET_KILL_PROCESS,
+                    "{} of x32", name
                 );
             }
         }
@@ -77,25 +85,19 @@ proptest! {
 }
 
 /// What the kernel should answer (`SECCOMP_RET_*`).
-fn meant(rows: &Rows, mode: Seccomp, name: &str, args: &[u64; 6]) -> u32 {
-    let holds = |condition: &Condition| {
-        let cut = match condition.width {
-            Width::Dword => u64::from(u32::MAX),
-            Width::Qword => u64::MAX,
-        };
-        let mask = condition.mask.unwrap_or(u64::MAX) & cut;
-        args[usize::from(condition.index)] & mask == condition.value.number()
-    };
-    if mode == Seccomp::Enforce && rows.kill.iter().any(|row| row.syscall == name) {
+fn meant(rows: &Rows, unlisted: Unlisted, name: &str, args: &[u64; 6]) -> u32 {
+    let holds = |condition: &Condition| condition.holds(args);
+    if unlisted == Unlisted::Denied && rows.kill.iter().any(|row| row.syscall == name) {
         libc::SECCOMP_RET_KILL_PROCESS
     } else if rows.answer.iter().any(|row| row.syscall == name) {
         libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32
     } else if rows.allow.iter().any(|row| row.syscall == name && row.args.iter().all(holds)) {
         libc::SECCOMP_RET_ALLOW
-    } else if mode == Seccomp::Enforce {
-        libc::SECCOMP_RET_ERRNO | libc::EACCES as u32
     } else {
-        libc::SECCOMP_RET_LOG
+        match unlisted {
+            Unlisted::Denied => libc::SECCOMP_RET_ERRNO | libc::EACCES as u32,
+            Unlisted::Asked => libc::SECCOMP_RET_USER_NOTIF,
+        }
     }
 }
 

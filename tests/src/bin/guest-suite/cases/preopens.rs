@@ -3,8 +3,9 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::reload;
 use crate::Case;
 use crate::lab::{Folder, Lab, Mounted};
 use crate::program::{Outcome, guarded};
@@ -13,6 +14,8 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "a_single_file_is_all_that_the_guest_gets", run: single_file },
     Case { name: "a_second_name_of_a_single_file_does_not_help", run: second_name },
     Case { name: "what_cannot_be_a_single_file_is_refused", run: refused },
+    Case { name: "a_policy_for_a_single_file_is_reloaded", run: reloaded },
+    Case { name: "audit_mode_lets_a_single_file_be_written", run: audited },
     Case { name: "a_directory_on_overlayfs_is_enforced", run: overlay },
 ];
 
@@ -170,6 +173,79 @@ fn refused(lab: &Lab) -> Result<()> {
     outcome.exits(125)?;
     ensure!(outcome.says.contains("is a file"), "{:?}", outcome.says);
     Ok(())
+}
+
+/// One file that may be read; `write` is what else may be done.
+fn one_file(write: &str) -> String {
+    format!(
+        "version = 1\n[[preopen]]\nguest = \"/etc/app.conf\"\nhost = \"./app.conf\"\n\
+         read = [\".\"]\n{write}"
+    )
+}
+
+const WRITABLE: &str = "write = [\".\"]\n";
+
+/// Denials of writing it: an open, and in audit mode what comes after it as well.
+fn not_granted(verdict: &str) -> Value {
+    json!({
+        "operation": "open", "path": "/etc/app.conf", "preopen": "/etc", "verdict": verdict,
+        "reason": "not_granted", "rule": null,
+    })
+}
+
+fn reloaded(lab: &Lab) -> Result<()> {
+    let folder = place(lab)?;
+    folder.file("policy.toml", one_file(WRITABLE))?;
+    folder.file("wide.toml", one_file(WRITABLE))?;
+    folder.file("narrow.toml", one_file(""))?;
+    let write = |text| ["write", "/etc/app.conf", text];
+    let operations =
+        [&write("a")[..], &["pause", "1"], &write("b"), &["pause", "2"], &write("c")].concat();
+    let mut live = reload::start(&folder, "policy.toml", &operations)?;
+    live.wait_for("write /etc/app.conf: ok")?;
+    reload::reload(&live, &folder, "narrow.toml")?;
+    live.go_on()?;
+    live.wait_for("EACCES")?;
+    reload::reload(&live, &folder, "wide.toml")?;
+    live.go_on()?;
+    let outcome = live.finish()?;
+    outcome.exits(0)?.prints(
+        "write /etc/app.conf: ok\npause 1: ok\nwrite /etc/app.conf: EACCES\npause 2: ok\n\
+         write /etc/app.conf: ok\n",
+    )?;
+    outcome.denials(&[not_granted("denied")])?;
+    let text = folder.read("app.conf")?;
+    ensure!(text.starts_with('c'), "{text:?}");
+    Ok(())
+}
+
+fn audited(lab: &Lab) -> Result<()> {
+    let folder = place(lab)?;
+    let policy = folder.file("policy.toml", one_file(""))?;
+    let words = |mode| {
+        let (file, guest) = ("/etc/app.conf", "/guests/files.wasm");
+        ["run", "--policy", &policy, "--mode", mode, guest, "write", file, "new"].map(str::to_owned)
+    };
+    let run = |mode| {
+        let words = words(mode);
+        guarded(&words.each_ref().map(String::as_str)).finish()
+    };
+    let denied = |outcome: Outcome| -> Result<()> {
+        outcome.exits(0)?.prints("write /etc/app.conf: EACCES\n")?;
+        outcome.denials(&[not_granted("denied")])?;
+        Ok(())
+    };
+    denied(run("enforce")?)?;
+    folder.holds("app.conf", "level=1")?;
+    let outcome = run("audit")?;
+    outcome.exits(0)?.prints("write /etc/app.conf: ok\n")?;
+    let first = outcome.of_kind("denial").first().map(|it| (*it).clone());
+    ensure!(
+        first.as_ref().is_some_and(|it| it["verdict"] == "would_deny" && it["operation"] == "open"),
+        "{outcome:?}"
+    );
+    ensure!(folder.read("app.conf")?.starts_with("new"), "not written");
+    denied(run("enforce")?)
 }
 
 fn overlay(lab: &Lab) -> Result<()> {

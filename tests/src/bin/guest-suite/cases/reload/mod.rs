@@ -44,14 +44,14 @@ fn data(lab: &Lab) -> Result<Folder> {
 }
 
 /// Starts a guest under a policy; it does these operations.
-fn start(folder: &Folder, policy: &str, operations: &[&str]) -> Result<Live> {
+pub(super) fn start(folder: &Folder, policy: &str, operations: &[&str]) -> Result<Live> {
     let policy = folder.text(policy);
     let words = [&["run", "--policy", &policy, "/guests/files.wasm"], operations].concat();
     guarded(&words).start()
 }
 
 /// Reloads; the policy is accepted.
-fn reload(live: &Live, folder: &Folder, policy: &str) -> Result<()> {
+pub(super) fn reload(live: &Live, folder: &Folder, policy: &str) -> Result<()> {
     let path = folder.text(policy);
     let outcome = guarded(&["policy", "reload", &live.guest(), &path]).finish()?;
     outcome.exits(0)?.is_quiet()?;
