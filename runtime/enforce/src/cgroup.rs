@@ -86,6 +86,34 @@ impl Parent {
         Ok(Self { path, id })
     }
 
+    /// The parents of all builds that there are.
+    ///
+    /// # Errors
+    /// If the cgroups cannot be listed.
+    pub(crate) fn every() -> Result<Vec<Self>> {
+        let mut list = Vec::new();
+        for entry in fs::read_dir(MOUNT).step(|| format!("list {MOUNT}"))?.flatten() {
+            let ours = entry.file_name().as_encoded_bytes().starts_with(b"wasi-guard-");
+            if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let path = entry.path();
+                list.push(Self { id: id_of(&path)?, path });
+            }
+        }
+        Ok(list)
+    }
+
+    /// Ids of the children.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub(crate) fn children(&self) -> Result<Vec<u64>> {
+        let entries = fs::read_dir(&self.path).step(|| format!("list {}", self.path.display()))?;
+        let directories =
+            entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        // One that has gone meanwhile is none.
+        Ok(directories.filter_map(|entry| id_of(&entry.path()).ok()).collect())
+    }
+
     /// The id that the kernel gives the cgroup: its inode number.
     pub fn id(&self) -> u64 {
         self.id

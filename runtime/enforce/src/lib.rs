@@ -13,6 +13,7 @@
 //! programs with it. All raw system calls are in [`sys`], the only room here with `unsafe`.
 
 pub mod cgroup;
+pub mod collect;
 pub mod error;
 pub mod guest;
 pub mod host;

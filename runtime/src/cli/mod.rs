@@ -10,6 +10,7 @@ mod doctor;
 mod engine;
 pub mod exit;
 mod explain;
+mod gc;
 mod man;
 mod output;
 mod policy;
@@ -79,6 +80,7 @@ enum Command {
     Explain(explain::Args),
     Policy(policy_tools::Args),
     Doctor(doctor::Args),
+    Gc(gc::Args),
     Unload(unload::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => finish(explain::run(&args), false),
         Command::Policy(args) => finish(policy_tools::run(&args), false),
         Command::Doctor(args) => finish(doctor::run(&args), false),
+        Command::Gc(args) => finish(gc::run(&args), args.verbose),
         Command::Unload(args) => finish(unload::run(&args), args.verbose),
         Command::Completions(args) => finish(completions::run(&args), false),
         Command::Man(args) => finish(man::run(&args), false),

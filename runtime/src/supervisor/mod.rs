@@ -27,7 +27,7 @@ use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 pub use error::Error;
 pub(crate) use plan::{HOST_HINT, unfit};
-pub(crate) use reload::connect;
+pub(crate) use reload::{connect, sweep_sockets};
 pub use watch::Outcome;
 
 use crate::{

@@ -4,8 +4,18 @@ use std::fs;
 
 use crate::place::Place;
 
-const COMMANDS: [&str; 9] =
-    ["run", "compile", "check", "explain", "policy", "doctor", "unload", "completions", "man"];
+const COMMANDS: [&str; 10] = [
+    "run",
+    "compile",
+    "check",
+    "explain",
+    "policy",
+    "doctor",
+    "gc",
+    "unload",
+    "completions",
+    "man",
+];
 /// Of `wasi-guard policy`.
 const TOOLS: [&str; 3] = ["test", "show", "reload"];
 

@@ -12,12 +12,13 @@ mod tables;
 use std::path::PathBuf;
 
 pub(crate) use kernel_symbols::rename_lock;
+pub(crate) use load::UNFINISHED;
 pub(crate) use load::offsets;
 pub use load::open;
 pub(crate) use lock::SwapLock;
 pub use lock::{HostLock, run_dir};
-pub(crate) use pins::own_programs;
 pub use pins::{Pins, unload};
+pub(crate) use pins::{own_programs, remove_pins};
 pub(crate) use tables::Shared;
 
 /// The object built from `bpf-progs/`, embedded with the alignment that its parser wants.

@@ -163,8 +163,13 @@ impl Pins {
             self.forget(*cgroup);
         }
         if !cgroups.is_empty() {
-            tables::sweep(&self.dir, &self.tables);
+            self.sweep_tables();
         }
+    }
+
+    /// Unpins all tables by which no guest decides.
+    pub(crate) fn sweep_tables(&self) {
+        tables::sweep(&self.dir, &self.tables);
     }
 
     /// The debug log of the programs, if this build has one.

@@ -23,7 +23,7 @@ use rustix::event::{PollFd, PollFlags};
 use wasi_guard_enforce::{cgroup, guest::Guest, records::Denial};
 use wasi_guard_policy::Table;
 
-pub(crate) use socket::connect;
+pub(crate) use socket::{connect, sweep_sockets};
 
 use super::{AuditTo, Error, Grants, Job, Plan};
 use crate::{

@@ -108,7 +108,7 @@ impl Drop for Listener {
 
 /// Removes the sockets of guests that have no cgroup, of whichever build. A socket is made after
 /// its guest's cgroup, and a dead guest's cgroup is removed by the next start of its build.
-fn sweep(directory: &Path, cgroups: &Path) -> io::Result<()> {
+fn sweep(directory: &Path, cgroups: &Path) -> io::Result<usize> {
     let mut living: BTreeSet<OsString> = BTreeSet::new();
     // The sockets first: one that appears later is not looked at.
     let sockets: Vec<PathBuf> =
@@ -119,13 +119,28 @@ fn sweep(directory: &Path, cgroups: &Path) -> io::Result<()> {
             living.extend(children.map(|child| child.file_name()));
         }
     }
+    let mut swept = 0;
     for socket in sockets {
         if socket.file_name().is_some_and(|name| !living.contains(name)) {
             // Somebody else may have swept it meanwhile.
-            let _ = fs::remove_file(socket);
+            swept += usize::from(fs::remove_file(socket).is_ok());
         }
     }
-    Ok(())
+    Ok(swept)
+}
+
+/// Removes the sockets of guests that have no cgroup any more, and answers how many there were.
+///
+/// # Errors
+/// If the directories cannot be listed.
+pub(crate) fn sweep_sockets() -> Result<usize, Error> {
+    let directory = directory()?;
+    if !directory.exists() {
+        return Ok(0);
+    }
+    sweep(&directory, Path::new(cgroup::MOUNT)).map_err(|error| {
+        Error::step(format!("sweep the sockets in {}", directory.display()), error)
+    })
 }
 
 /// Connects to the supervisor of a guest.

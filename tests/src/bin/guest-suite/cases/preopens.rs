@@ -188,7 +188,7 @@ const WRITABLE: &str = "write = [\".\"]\n";
 /// Denials of writing it: an open, and in audit mode what comes after it as well.
 fn not_granted(verdict: &str) -> Value {
     json!({
-        "operation": "open", "path": "/etc/app.conf", "preopen": "/etc", "verdict": verdict,
+        "operation": "open", "path": "/etc/app.conf", "preopen": "/etc/app.conf", "verdict": verdict,
         "reason": "not_granted", "rule": null,
     })
 }

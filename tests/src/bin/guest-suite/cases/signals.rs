@@ -13,6 +13,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "signals_end_the_run_by_the_signal", run: signals },
     Case { name: "signals_during_the_start", run: signals_during_the_start },
     Case { name: "killed_supervisor_takes_its_guest_along", run: killed_supervisor },
+    Case { name: "gc_removes_what_a_killed_supervisor_left", run: gc },
     Case { name: "killed_worker_is_an_end_that_is_told", run: killed_worker },
 ];
 
@@ -45,6 +46,30 @@ fn signals_during_the_start(lab: &Lab) -> Result<()> {
         lab.check_clean()?;
     }
     Ok(())
+}
+
+/// Nothing before, everything after, nothing again; a guest that runs meanwhile runs on.
+fn gc(lab: &Lab) -> Result<()> {
+    let gc = || guarded(&["gc"]).finish();
+    gc()?.exits(0)?.prints("nothing was left\n")?;
+    let mut other = guarded(&["run", "/guests/endless.wasm", "wait"]).start()?;
+    other.wait_for("started")?;
+    let mut live =
+        guarded(&["run", "--dir", "/tmp::/tmp", "/guests/endless.wasm", "wait"]).start()?;
+    live.wait_for("started")?;
+    live.signal(Signal::KILL)?;
+    live.outcome()?.ends_by(Signal::KILL)?;
+    let outcome = gc()?;
+    outcome.exits(0)?.prints(
+        "removed 1 cgroups without a supervisor\n\
+         removed 1 map entries of guests that are gone\n\
+         removed 1 tables that no guest uses\n\
+         removed 1 sockets without a guest\n",
+    )?;
+    gc()?.exits(0)?.prints("nothing was left\n")?;
+    other.signal(Signal::TERM)?;
+    other.outcome()?.ends_by(Signal::TERM)?;
+    lab.check_clean()
 }
 
 /// The kernel goes on denying without the supervisor, the worker dies with it, and what it could

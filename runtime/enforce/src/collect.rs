@@ -1,0 +1,55 @@
+//! Finds and removes what killed supervisors and interrupted starts left, of every build. Each start
+//! does the same for its own build; this is for a host on which no guest will start soon.
+
+use std::{fs, path::Path};
+
+use crate::{
+    cgroup::Parent,
+    error::{Result, Step as _},
+    programs::{self, BPFFS, Build, HostLock, Pins},
+};
+
+/// How much was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Cgroups without a living supervisor, with the processes in them.
+    pub cgroups: usize,
+    /// Map entries of guests that are gone, of this build.
+    pub entries: usize,
+    /// Tables by which no guest decides, of this build.
+    pub tables: usize,
+    /// Directories of pins that were never finished.
+    pub pins: usize,
+}
+
+/// Removes all of it. The pins of programs stay, and guests that run are not touched.
+///
+/// # Errors
+/// If something of it cannot be looked at or removed.
+pub fn collect(_lock: &HostLock) -> Result<Collected> {
+    let mut collected = Collected::default();
+    let mut living = Vec::new();
+    for parent in Parent::every()? {
+        collected.cgroups += parent.sweep()?.len();
+        living.extend(parent.children()?);
+    }
+    for build in [Build::this(false), Build::this(true)] {
+        let Some(mut pins) = Pins::take(&build)? else { continue };
+        // A guest that is being made has its cgroup before its entry.
+        let gone: Vec<u64> =
+            pins.guests().into_iter().filter(|guest| !living.contains(guest)).collect();
+        let tables = pins.pinned_tables().len();
+        pins.forget_all(&gone);
+        pins.sweep_tables();
+        collected.entries += gone.len();
+        collected.tables += tables.saturating_sub(pins.pinned_tables().len());
+    }
+    for entry in fs::read_dir(BPFFS).step(|| format!("list {BPFFS}"))?.flatten() {
+        // Whoever makes pins holds the lock: these are nobody's.
+        if entry.file_name().as_encoded_bytes().starts_with(programs::UNFINISHED.as_bytes()) {
+            programs::remove_pins(Path::new(&entry.path()))?;
+            collected.pins += 1;
+        }
+    }
+    Ok(collected)
+}
