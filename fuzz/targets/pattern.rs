@@ -9,9 +9,9 @@ mod naive;
 
 use libfuzzer_sys::fuzz_target;
 use wasi_guard_fuzz::{Size, names, policy};
+use wasi_guard_policy::compile::CompileError;
 use wasi_guard_policy::evaluate::rights;
 use wasi_guard_policy::pattern::Pattern;
-use wasi_guard_policy::compile::CompileError;
 use wasi_guard_policy::{Addresses, RuleKind, compile};
 
 fuzz_target!(|data: &[u8]| {
