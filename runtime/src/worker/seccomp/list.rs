@@ -286,14 +286,18 @@ impl Condition {
         Ok(())
     }
 
-    fn holds(&self, arguments: &[u64; 6]) -> bool {
+    /// The bits that are compared.
+    fn looked_at(&self) -> u64 {
         let cut = match self.width {
             Width::Dword => u64::from(u32::MAX),
             Width::Qword => u64::MAX,
         };
-        let mask = self.mask.unwrap_or(u64::MAX) & cut;
+        self.mask.unwrap_or(u64::MAX) & cut
+    }
+
+    fn holds(&self, arguments: &[u64; 6]) -> bool {
         let argument = arguments.get(usize::from(self.index));
-        argument.is_some_and(|argument| argument & mask == self.value.number())
+        argument.is_some_and(|argument| argument & self.looked_at() == self.value.number())
     }
 
     fn to_json(&self) -> Value {
@@ -313,6 +317,8 @@ fn wrong(syscall: &str, problem: &'static str) -> ListError {
     ListError::Row { syscall: syscall.to_owned(), problem }
 }
 
+#[cfg(test)]
+mod bent;
 #[cfg(test)]
 mod random;
 

@@ -103,7 +103,7 @@ fn meant(rows: &Rows, unlisted: Unlisted, name: &str, args: &[u64; 6]) -> u32 {
 
 /// The strictest answer of all filters; of equally strict ones that of the last filter
 /// (`seccomp_run_filters`).
-fn answer(filters: &[BpfProgram], call: i64, args: &[u64; 6]) -> u32 {
+pub(super) fn answer(filters: &[BpfProgram], call: i64, args: &[u64; 6]) -> u32 {
     let answers = filters.iter().rev().map(|filter| run(filter, call, args));
     answers.min_by_key(|answer| (answer & libc::SECCOMP_RET_ACTION_FULL) as i32).unwrap()
 }
