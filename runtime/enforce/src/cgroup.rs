@@ -16,7 +16,7 @@ use rustix::fs::FlockOperation;
 
 use crate::{
     error::{Error, Result, Step as _},
-    programs::Build,
+    programs::{Build, is_of_a_build},
 };
 
 /// Where cgroup v2 is mounted when it is mounted alone.
@@ -70,7 +70,7 @@ impl Parent {
     /// # Errors
     /// If cgroup v2 cannot be written.
     pub fn open(build: &Build) -> Result<Self> {
-        let path = Path::new(MOUNT).join(format!("wasi-guard-{}", build.short()));
+        let path = Path::new(MOUNT).join(build.name());
         match fs::DirBuilder::new().mode(PRIVATE).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::new(format!("create the cgroup {}", path.display()))
@@ -93,7 +93,7 @@ impl Parent {
     pub(crate) fn every() -> Result<Vec<Self>> {
         let mut list = Vec::new();
         for entry in fs::read_dir(MOUNT).step(|| format!("list {MOUNT}"))?.flatten() {
-            let ours = entry.file_name().as_encoded_bytes().starts_with(b"wasi-guard-");
+            let ours = is_of_a_build(&entry.file_name());
             if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let path = entry.path();
                 list.push(Self { id: id_of(&path)?, path });

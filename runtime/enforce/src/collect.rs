@@ -1,7 +1,7 @@
 //! Finds and removes what killed supervisors and interrupted starts left, of every build. Each start
 //! does the same for its own build; this is for a host on which no guest will start soon.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use crate::{
     cgroup::Parent,
@@ -46,8 +46,8 @@ pub fn collect(_lock: &HostLock) -> Result<Collected> {
     }
     for entry in fs::read_dir(BPFFS).step(|| format!("list {BPFFS}"))?.flatten() {
         // Whoever makes pins holds the lock: these are nobody's.
-        if entry.file_name().as_encoded_bytes().starts_with(programs::UNFINISHED.as_bytes()) {
-            programs::remove_pins(Path::new(&entry.path()))?;
+        if programs::is_unfinished(&entry.file_name()) {
+            programs::remove_pins(&entry.path())?;
             collected.pins += 1;
         }
     }

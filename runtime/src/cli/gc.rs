@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use wasi_guard_enforce::{collect, host, programs};
+use wasi_guard_enforce::{collect, programs};
 
-use super::{Result, exit, output};
-use crate::supervisor::{Error, sweep_sockets};
+use super::{Result, exit, need, output};
+use crate::supervisor::sweep_sockets;
 
 const ABOUT: &str = "\
 Remove what killed runs left.
@@ -24,12 +24,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(_args: &Args) -> Result<ExitCode> {
-    for layer in host::cheap() {
-        let needed = ["root", "cgroup", "bpffs"].contains(&layer.name);
-        if needed && !layer.is_present() {
-            return Err(Error::missing(&layer));
-        }
-    }
+    need(&["root", "cgroup", "bpffs"])?;
     let lock = programs::HostLock::take()?;
     let collected = collect::collect(&lock)?;
     // A socket belongs to nobody once its guest's cgroup is gone.
@@ -43,7 +38,7 @@ pub(super) fn run(_args: &Args) -> Result<ExitCode> {
         (sockets, "sockets without a guest"),
     ] {
         if count > 0 {
-            text.push_str(&format!("removed {count} {what}\n"));
+            text.push_str(&format!("{what}: {count} removed\n"));
         }
     }
     if text.is_empty() {

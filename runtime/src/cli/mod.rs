@@ -112,6 +112,13 @@ fn definition() -> clap::Command {
     Cli::command()
 }
 
+/// An error for the first of these layers of the host that is missing.
+fn need(names: &[&str]) -> Result<()> {
+    let layers = wasi_guard_enforce::host::cheap();
+    let missing = layers.iter().find(|it| names.contains(&it.name) && !it.is_present());
+    missing.map_or(Ok(()), |layer| Err(Error::missing(layer)))
+}
+
 fn finish(result: Result<ExitCode>, verbose: bool) -> ExitCode {
     match result {
         Ok(code) => code,

@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use wasi_guard_enforce::{host, programs};
+use wasi_guard_enforce::programs;
 
-use super::{Result, exit, output};
-use crate::supervisor::Error;
+use super::{Result, exit, need, output};
 
 const ABOUT: &str = "\
 Remove wasi-guard's BPF programs from the kernel.
@@ -24,12 +23,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(_args: &Args) -> Result<ExitCode> {
-    for layer in host::cheap() {
-        let needed = ["root", "bpffs"].contains(&layer.name);
-        if needed && !layer.is_present() {
-            return Err(Error::missing(&layer));
-        }
-    }
+    need(&["root", "bpffs"])?;
     let lock = programs::HostLock::take()?;
     let removed = programs::unload(&lock)?;
     let mut text = String::new();

@@ -14,7 +14,7 @@ use aya::{
 };
 
 use super::{
-    BPFFS, Build, HostLock, LOG_LEVEL, OBJECT,
+    BPFFS, Build, HostLock, LOG_LEVEL, OBJECT, UNFINISHED,
     btf::KernelTypes,
     hooks::HOOKS,
     kernel_symbols,
@@ -27,8 +27,6 @@ use crate::{
 };
 use wasi_guard_abi::{MAX_GUESTS, table::Chunk};
 
-/// What the name of a directory of pins begins with until all is in it.
-pub(crate) const UNFINISHED: &str = "wasi-guard-new-";
 /// The map of tables.
 const TABLES: &str = "TABLES";
 /// Words of an inline name that the programs read directly.
@@ -62,7 +60,7 @@ fn load(build: &Build) -> Result<()> {
     }
     let btf = Btf::from_sys_fs().step(|| "read the kernel's type information".into())?;
 
-    // bpffs takes no dot in a name. One name a build will do: the caller holds the lock, and what
+    // One name a build will do: the caller holds the lock, and what
     // an interrupted start left is removed here.
     let temporary = Path::new(BPFFS).join(format!("{UNFINISHED}{}", build.short()));
     if temporary.exists() {

@@ -9,10 +9,9 @@ mod lock;
 mod pins;
 mod tables;
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
 pub(crate) use kernel_symbols::rename_lock;
-pub(crate) use load::UNFINISHED;
 pub(crate) use load::offsets;
 pub use load::open;
 pub(crate) use lock::SwapLock;
@@ -56,11 +55,64 @@ impl Build {
         self.digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The name of its directories in bpffs and among the cgroups.
+    pub(crate) fn name(&self) -> String {
+        format!("{PREFIX}{}", self.short())
+    }
+
     /// The directory of its pins.
     pub fn pin_dir(&self) -> PathBuf {
-        PathBuf::from(BPFFS).join(format!("wasi-guard-{}", self.short()))
+        PathBuf::from(BPFFS).join(self.name())
     }
+}
+
+/// What the names of our directories in bpffs and among the cgroups begin with.
+const PREFIX: &str = "wasi-guard-";
+/// What the name of a directory of pins begins with until all is in it. bpffs takes no dot.
+const UNFINISHED: &str = "wasi-guard-new-";
+
+/// Whether a directory in bpffs or among the cgroups belongs to a build. Others may have names that
+/// begin alike, as the slices of systemd units do: what is in them is not ours to end or remove.
+pub(crate) fn is_of_a_build(name: &OsStr) -> bool {
+    is_digest_behind(name, PREFIX)
+}
+
+/// Whether a directory in bpffs has pins that a start was interrupted at.
+pub(crate) fn is_unfinished(name: &OsStr) -> bool {
+    is_digest_behind(name, UNFINISHED)
+}
+
+/// [`Build::short`] behind `prefix`.
+fn is_digest_behind(name: &OsStr, prefix: &str) -> bool {
+    let digest = name.as_encoded_bytes().strip_prefix(prefix.as_bytes());
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    digest.is_some_and(|digest| digest.len() == 16 && digest.iter().all(is_hex))
 }
 
 /// How much the programs of `--bpf-log` log: aya-log's numbers, 0 is off, 4 is debug.
 pub(crate) const LOG_LEVEL: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_digests_are_builds() {
+        let build = Build::this(false);
+        assert!(is_of_a_build(OsStr::new(&build.name())));
+        assert!(is_unfinished(OsStr::new(&format!("{UNFINISHED}{}", build.short()))));
+        for name in [
+            "wasi-guard-app.slice",
+            "wasi-guard-",
+            "wasi-guard-new-0123456789abcdef",
+            "wasi-guard-0123456789abcde",
+            "wasi-guard-0123456789abcdef0",
+            "wasi-guard-0123456789ABCDEF",
+            "other-0123456789abcdef",
+        ] {
+            assert!(!is_of_a_build(OsStr::new(name)), "{name}");
+        }
+        assert!(!is_unfinished(OsStr::new("wasi-guard-new-x")));
+        assert!(!is_unfinished(OsStr::new(&build.name())));
+    }
+}

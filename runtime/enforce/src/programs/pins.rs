@@ -23,6 +23,7 @@ use wasi_guard_abi::{
 use super::{
     BPFFS, Build,
     hooks::{Absence, HOOKS},
+    is_of_a_build, is_unfinished,
     tables::{self, Tables},
 };
 use crate::{
@@ -209,7 +210,7 @@ fn damaged(dir: &Path, why: &str) -> Error {
 pub(crate) fn own_programs() -> BTreeSet<u32> {
     let list = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     list(Path::new(BPFFS))
-        .filter(|build| build.file_name().as_encoded_bytes().starts_with(b"wasi-guard-"))
+        .filter(|build| is_of_a_build(&build.file_name()))
         .flat_map(|build| list(&build.path()))
         .filter(|pin| pin.file_name().as_encoded_bytes().starts_with(b"prog_"))
         .filter_map(|pin| ProgramInfo::from_pin(pin.path()).ok())
@@ -225,13 +226,15 @@ pub fn unload(_lock: &super::HostLock) -> Result<Vec<PathBuf>> {
     let mut removed = Vec::new();
     let entries = fs::read_dir(BPFFS).step(|| format!("list {BPFFS}"))?;
     for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(build) = name.strip_prefix("wasi-guard-") else { continue };
+        let name = entry.file_name();
+        if !is_of_a_build(&name) && !is_unfinished(&name) {
+            continue;
+        }
         let cgroup = Path::new(crate::cgroup::MOUNT).join(&name);
         if let Ok(children) = fs::read_dir(&cgroup) {
             for child in children.flatten() {
                 if child.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    return Err(Error::new(format!("unload build {build}: guests run"))
+                    return Err(Error::new(format!("unload {}: guests run", name.display()))
                         .hint(format!("end them first; they are in {}", cgroup.display())));
                 }
             }

@@ -1,9 +1,13 @@
 //! Ends from outside.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
+use wasi_guard_enforce::cgroup;
 
 use crate::Case;
 use crate::lab::{self, Lab};
@@ -52,6 +56,12 @@ fn signals_during_the_start(lab: &Lab) -> Result<()> {
 fn gc(lab: &Lab) -> Result<()> {
     let gc = || guarded(&["gc"]).finish();
     gc()?.exits(0)?.prints("nothing was left\n")?;
+    // Somebody else's cgroup, with a name that begins like ours.
+    let slice = Path::new(cgroup::MOUNT).join("wasi-guard-app.slice");
+    let theirs = slice.join("guest-1-0");
+    fs::create_dir_all(&theirs)?;
+    let mut bystander = Command::new("sleep").arg("600").spawn()?;
+    fs::write(theirs.join("cgroup.procs"), bystander.id().to_string())?;
     let mut other = guarded(&["run", "/guests/endless.wasm", "wait"]).start()?;
     other.wait_for("started")?;
     let mut live =
@@ -61,12 +71,17 @@ fn gc(lab: &Lab) -> Result<()> {
     live.outcome()?.ends_by(Signal::KILL)?;
     let outcome = gc()?;
     outcome.exits(0)?.prints(
-        "removed 1 cgroups without a supervisor\n\
-         removed 1 map entries of guests that are gone\n\
-         removed 1 tables that no guest uses\n\
-         removed 1 sockets without a guest\n",
+        "cgroups without a supervisor: 1 removed\n\
+         map entries of guests that are gone: 1 removed\n\
+         tables that no guest uses: 1 removed\n\
+         sockets without a guest: 1 removed\n",
     )?;
     gc()?.exits(0)?.prints("nothing was left\n")?;
+    ensure!(bystander.try_wait()?.is_none(), "a process of somebody else's was killed");
+    bystander.kill()?;
+    bystander.wait()?;
+    fs::remove_dir(&theirs)?;
+    fs::remove_dir(slice)?;
     other.signal(Signal::TERM)?;
     other.outcome()?.ends_by(Signal::TERM)?;
     lab.check_clean()
