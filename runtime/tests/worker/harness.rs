@@ -21,7 +21,7 @@ use wasi_guard::protocol::{
 use wasi_guard::supervisor::syscalls::Syscalls;
 
 pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_wasi-guard");
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
+pub(crate) const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 
 /// A run to be.
 pub(crate) struct Run {

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use wasi_guard::protocol::{CONFIG_FD, CompileConfig, FIRST_FD, FromWorker, Role, WorkerConfig};
 
 use super::guests;
-use super::harness::{EXECUTABLE, Outcome, Run, Said, file_with, start, supervise};
+use super::harness::{EXECUTABLE, Outcome, PATIENCE, Run, Said, file_with, start, supervise};
 
 #[track_caller]
 fn assert_refused(outcome: &Outcome, word: &str) {
@@ -106,6 +106,26 @@ fn a_supervisor_that_says_the_wrong_thing_or_nothing_ends_the_worker() {
     let outcome = run.go_talking(&artifact.file, artifact.kind, silent);
     assert_eq!(outcome.code(), 125, "{outcome:?}");
     assert!(outcome.stderr.contains("closed the control socket"), "{outcome:?}");
+}
+
+/// Only the supervisor can answer for the filter: once its descriptor is closed, the kernel says
+/// ENOSYS. If the worker had kept a copy, whoever took it over could answer itself.
+#[test]
+fn the_worker_keeps_no_descriptor_of_its_filter() {
+    use wasi_guard::protocol::{Channel, ToWorker};
+    let run = Run::new(guests::hello());
+    let artifact = run.compile(None).unwrap();
+    let deaf = |channel: &Channel| {
+        let (hardened, listener) = channel.receive_with::<FromWorker>(PATIENCE).unwrap();
+        drop(listener.unwrap());
+        channel.send(&ToWorker::Armed).unwrap();
+        let canary = channel.receive(PATIENCE).unwrap();
+        channel.send(&ToWorker::Load).unwrap();
+        let failed = channel.receive(PATIENCE).unwrap();
+        Said { messages: vec![hardened, canary, failed], ..Said::default() }
+    };
+    let outcome = run.go_talking(&artifact.file, artifact.kind, deaf);
+    assert_refused(&outcome, "os error 38");
 }
 
 #[test]

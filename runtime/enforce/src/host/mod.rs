@@ -206,7 +206,13 @@ fn landlock() -> Result<String, (String, String)> {
 
 fn seccomp() -> Result<String, (String, String)> {
     match fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail") {
-        Ok(actions) => Ok(actions.trim().into()),
+        Ok(actions) if actions.split_whitespace().any(|name| name == "user_notif") => {
+            Ok(actions.trim().into())
+        }
+        Ok(actions) => missing(
+            format!("{} without user_notif", actions.trim()),
+            "use a kernel of 6.1 or later: the worker's filter asks the supervisor",
+        ),
         Err(error) => missing(
             format!("no seccomp filters: {error}"),
             "use a kernel with CONFIG_SECCOMP_FILTER, and mount /proc",

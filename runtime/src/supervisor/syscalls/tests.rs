@@ -102,6 +102,25 @@ fn what_loading_needs_is_denied_after_it() {
     }
 }
 
+/// `memory.max` does not count huge pages; a file of them would still be there after the loading.
+#[test]
+fn loading_gets_no_huge_pages() {
+    fn made(flags: MemfdFlags) -> Result<(), Errno> {
+        memfd_create("x", MemfdFlags::CLOEXEC | flags).map(drop)
+    }
+    let calls: [(fn() -> _, _, _); 2] = [
+        (|| made(MemfdFlags::empty()), Ok(()), 0),
+        (|| made(MemfdFlags::HUGETLB), Err(Errno::ACCESS), 1),
+    ];
+    for (call, expected, denied) in calls {
+        let (listener, thread) = calling(call);
+        let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7).unwrap();
+        attended(&mut syscalls, &thread);
+        assert_eq!(thread.join().unwrap(), expected);
+        assert_eq!(syscalls.denied(), denied);
+    }
+}
+
 #[test]
 fn a_call_that_must_end_the_worker_gets_no_answer() {
     let (listener, thread) = calling(|| rustix::process::chroot("/"));
