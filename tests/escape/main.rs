@@ -21,11 +21,11 @@ mod scene;
 mod stops;
 mod trial;
 
-use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, ensure};
+use wasi_guard_tests::suite::{self, Suite, Words};
 
 use crate::scene::Scene;
 use crate::trial::Lab;
@@ -34,53 +34,27 @@ fn main() -> ExitCode {
     if let Some(code) = outside::serve_if_asked() {
         return code;
     }
-    match run() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("escape-suite: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    suite::main("escape-suite", run)
 }
 
 fn run() -> Result<ExitCode> {
-    let mut filters: Vec<String> = std::env::args().skip(1).collect();
-    let list = filters.iter().any(|word| word == "--list");
-    filters.retain(|word| word != "--list");
-    if let Some(option) = filters.iter().find(|word| word.starts_with("--")) {
-        bail!("unknown option {option}");
-    }
+    let words = Words::read()?;
     ensure!(rustix::process::geteuid().is_root(), "the escape suite runs as root");
     let scene = Scene::set()?;
-    let mut ideas = ideas::all(&scene);
-    ideas.retain(|idea| {
-        filters.is_empty() || filters.iter().any(|filter| idea.name().contains(filter.as_str()))
-    });
-    if list {
+    let ideas = words.choose(ideas::all(&scene).into_iter(), |idea| idea.name())?;
+    if words.list {
         ideas.iter().for_each(|idea| println!("{}: {}", idea.name(), idea.ends()));
         return Ok(ExitCode::SUCCESS);
     }
-    ensure!(!ideas.is_empty(), "no idea has {} in its name", filters.join(" or "));
     let begin = Instant::now();
     let mut lab = Lab::new(&scene);
-    let (mut passed, mut failed) = (0, 0);
-    let mut report = |name: &str, result: Result<()>| {
-        match &result {
-            Ok(()) => println!("ok {name}"),
-            Err(error) => println!("FAILED {name}: {error:#}"),
-        }
-        *(if result.is_ok() { &mut passed } else { &mut failed }) += 1;
-        result.is_ok()
-    };
+    let mut suite = Suite::new("escape-suite");
     for idea in &ideas {
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| idea.try_it(&mut lab)))
-            .unwrap_or_else(|_| Err(anyhow!("panicked")));
-        if !report(idea.name(), result) {
+        if !suite.case(idea.name(), || idea.try_it(&mut lab)) {
             lab.forget();
         }
     }
-    report("the_last_worker_ends_in_order", lab.close());
+    suite.case("the_last_worker_ends_in_order", || lab.close());
     println!("{} ideas in {:.0?}", ideas.len(), begin.elapsed());
-    println!("escape-suite: {passed} passed, {failed} failed");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(suite.finish())
 }

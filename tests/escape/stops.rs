@@ -1,6 +1,6 @@
 //! What the layers around a worker answer. The one place to change if they answer otherwise.
 
-use libc::{EACCES, ENOSYS, SIGKILL, SIGSYS};
+use libc::{EACCES, ENOSYS, SIGSYS};
 use serde_json::Value;
 
 use crate::idea::Guarded;
@@ -17,18 +17,15 @@ pub(crate) const X32: Guarded = Guarded::Killed;
 /// What marks such a call in its number; also that of a negative one.
 pub(crate) const X32_BIT: u64 = 0x4000_0000;
 
-/// The signals of which one ends a worker that makes a call of a `[[kill]]` row: the kernel's own,
-/// or that with which a supervisor ends a cgroup.
-pub(crate) const KILLS: [i32; 2] = [SIGSYS, SIGKILL];
+/// The signal that ends a worker that makes a call of a `[[kill]]` row, or one of x32 or the 32-bit
+/// entry: of the kernel, or as the supervisor tells its kill.
+pub(crate) const KILLS: i32 = SIGSYS;
 
-/// Whether the supervisor writes a record of what seccomp does not let through: `denied` for a call
-/// of no row, `killed` for one of a `[[kill]]` row; none for the 32-bit entry and for
-/// x32, which the kernel itself ends.
-pub(crate) const SYSCALLS_ARE_RECORDED: bool = true;
-
-/// Whether one of these records says that seccomp did this.
+/// Whether one of these records says that seccomp did this: `denied` for a call of no row, `killed`
+/// for one of a `[[kill]]` row. The kernel itself ends a worker for the 32-bit entry and for x32,
+/// without a record.
 pub(crate) fn recorded(records: &[Value], verdict: &str) -> bool {
-    !SYSCALLS_ARE_RECORDED || records.iter().any(|it| is_of_seccomp(it) && it["verdict"] == verdict)
+    records.iter().any(|it| is_of_seccomp(it) && it["verdict"] == verdict)
 }
 
 /// Whether a `denial` record is about what seccomp did; BPF wrote all others.

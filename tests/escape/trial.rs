@@ -162,7 +162,7 @@ fn killed(mut captive: Captive, script: &Script) -> Result<End> {
         bail!("the worker lives: {:?}, records: {records:?}", answer.results);
     }
     let end = captive.end()?;
-    end.by_signal(&stops::KILLS)?;
+    end.by_signal(&[stops::KILLS])?;
     Ok(end)
 }
 

@@ -12,4 +12,5 @@ pub mod random;
 pub mod report;
 pub mod scale;
 pub mod single_files;
+pub mod suite;
 pub mod sys;

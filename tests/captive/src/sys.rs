@@ -83,50 +83,52 @@ fn plain(number: u64, [a, b, c, d, e, f]: [u64; 6]) -> i64 {
     result as i64
 }
 
-fn with_child(number: u64, [a, b, c, d, e, f]: [u64; 6]) -> i64 {
-    let mut result = number;
-    // SAFETY: as in `plain`. The child goes on with exit(0), which returns to nowhere.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor edi, edi",
-            "mov eax, {exit}",
-            "syscall",
-            "2:",
-            exit = const libc::SYS_exit,
-            inout("rax") result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
-            out("rcx") _, out("r11") _,
-        );
-    }
-    result as i64
+/// A call that may make a child, which goes on with these instructions: they lead nowhere else.
+macro_rules! call_with_child {
+    ($call:expr, [$($child:literal),+], $name:ident = $number:expr) => {{
+        let (mut result, [a, b, c, d, e, f]) = $call;
+        // SAFETY: as in `plain`.
+        unsafe {
+            asm!(
+                "syscall",
+                "test rax, rax",
+                "jnz 2f",
+                $($child,)+
+                "2:",
+                $name = const $number,
+                inout("rax") result,
+                in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+                out("rcx") _, out("r11") _,
+            );
+        }
+        result as i64
+    }};
 }
 
-fn staying(number: u64, [a, b, c, d, e, f]: [u64; 6]) -> i64 {
-    let mut result = number;
-    // SAFETY: as in `plain`. The child goes on with poll(NULL, 0, -1), again and again.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
+/// The child ends: exit(0).
+fn with_child(number: u64, arguments: [u64; 6]) -> i64 {
+    call_with_child!(
+        (number, arguments),
+        ["xor edi, edi", "mov eax, {exit}", "syscall"],
+        exit = libc::SYS_exit
+    )
+}
+
+/// The child waits for ever: poll(NULL, 0, -1), again and again.
+fn staying(number: u64, arguments: [u64; 6]) -> i64 {
+    call_with_child!(
+        (number, arguments),
+        [
             "3:",
             "xor edi, edi",
             "xor esi, esi",
             "mov rdx, -1",
             "mov eax, {poll}",
             "syscall",
-            "jmp 3b",
-            "2:",
-            poll = const libc::SYS_poll,
-            inout("rax") result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
-            out("rcx") _, out("r11") _,
-        );
-    }
-    result as i64
+            "jmp 3b"
+        ],
+        poll = libc::SYS_poll
+    )
 }
 
 fn int80(number: u64, [a, b, c, d, e, _]: [u64; 6]) -> i64 {

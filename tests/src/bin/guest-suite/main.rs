@@ -16,10 +16,10 @@ mod expect;
 mod lab;
 mod program;
 
-use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::Result;
+use wasi_guard_tests::suite::{self, Suite, Words};
 
 use crate::lab::Lab;
 
@@ -32,52 +32,23 @@ pub(crate) struct Case {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("guest-suite: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    suite::main("guest-suite", run)
 }
 
 fn run() -> Result<ExitCode> {
-    let mut filters: Vec<String> = std::env::args().skip(1).collect();
-    let list = filters.iter().any(|word| word == "--list");
-    filters.retain(|word| word != "--list");
-    if let Some(option) = filters.iter().find(|word| word.starts_with("--")) {
-        bail!("unknown option {option}");
-    }
-    let wanted = |case: &&Case| {
-        filters.is_empty() || filters.iter().any(|filter| case.name.contains(filter.as_str()))
-    };
-    let chosen: Vec<&Case> =
-        cases::EVERY.iter().flat_map(|family| family.iter()).filter(wanted).collect();
-    if list {
+    let words = Words::read()?;
+    let every = cases::EVERY.iter().flat_map(|family| family.iter());
+    let chosen: Vec<&Case> = words.choose(every, |case| case.name)?;
+    if words.list {
         chosen.iter().for_each(|case| println!("{}", case.name));
         return Ok(ExitCode::SUCCESS);
     }
-    if chosen.is_empty() {
-        bail!("no case has {} in its name", filters.join(" or "));
-    }
     let lab = Lab::open()?;
-    let (mut passed, mut failed) = (0, 0);
+    let mut suite = Suite::new("guest-suite");
     for case in chosen {
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| (case.run)(&lab)))
-            .unwrap_or_else(|_| Err(anyhow!("panicked")))
-            .and_then(|()| lab.check_clean());
-        match result {
-            Ok(()) => {
-                println!("ok {}", case.name);
-                passed += 1;
-            }
-            Err(error) => {
-                println!("FAILED {}: {error:#}", case.name);
-                failed += 1;
-                lab.clean_up();
-            }
+        if !suite.case(case.name, || (case.run)(&lab).and_then(|()| lab.check_clean())) {
+            lab.clean_up();
         }
     }
-    println!("guest-suite: {passed} passed, {failed} failed");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(suite.finish())
 }

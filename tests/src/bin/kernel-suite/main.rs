@@ -16,10 +16,13 @@ mod expect;
 mod lab;
 mod stage;
 
-use std::{panic::AssertUnwindSafe, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use wasi_guard_tests::actor;
+use anyhow::{Context as _, Result, bail, ensure};
+use wasi_guard_tests::{
+    actor,
+    suite::{self, Suite, Words},
+};
 
 use crate::lab::Lab;
 
@@ -32,8 +35,7 @@ pub(crate) struct Case {
 }
 
 struct Arguments {
-    filters: Vec<String>,
-    list: bool,
+    words: Words,
     /// The kernel does not tell the programs' loader where its variables are.
     hide_symbols: bool,
     seed: u64,
@@ -42,13 +44,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("kernel-suite: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    suite::main("kernel-suite", run)
 }
 
 fn run() -> Result<ExitCode> {
@@ -56,50 +52,25 @@ fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let arguments = arguments()?;
-    let wanted = |case: &&Case| {
-        arguments.filters.is_empty()
-            || arguments.filters.iter().any(|filter| case.name.contains(filter.as_str()))
-    };
-    let cases: Vec<&Case> =
-        claims::EVERY.iter().flat_map(|family| family.iter()).filter(wanted).collect();
-    if arguments.list {
-        for case in cases {
-            println!("{}", case.name);
-        }
+    let every = claims::EVERY.iter().flat_map(|family| family.iter());
+    let cases: Vec<&Case> = arguments.words.choose(every, |case| case.name)?;
+    if arguments.words.list {
+        cases.iter().for_each(|case| println!("{}", case.name));
         return Ok(ExitCode::SUCCESS);
-    }
-    if cases.is_empty() {
-        bail!("no case has {} in its name", arguments.filters.join(" or "));
     }
     if arguments.hide_symbols {
         hide_symbols()?;
     }
     let lab = Lab::open(arguments.seed, arguments.worlds, arguments.race)
         .context("prepare the machine")?;
+    let mut suite = Suite::new("kernel-suite");
     // Loading takes seconds and fails the same way for every case: once is enough.
-    if let Err(error) = lab.load() {
-        println!("FAILED the_programs_load: {error:#}");
-        println!("kernel-suite: 0 passed, {} failed", cases.len() + 1);
-        return Ok(ExitCode::FAILURE);
-    }
-    println!("ok the_programs_load");
-    let (mut passed, mut failed) = (1, 0);
-    for case in cases {
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| (case.run)(&lab)))
-            .unwrap_or_else(|_| Err(anyhow!("panicked")));
-        match result {
-            Ok(()) => {
-                println!("ok {}", case.name);
-                passed += 1;
-            }
-            Err(error) => {
-                println!("FAILED {}: {error:#}", case.name);
-                failed += 1;
-            }
+    if suite.case("the_programs_load", || lab.load()) {
+        for case in cases {
+            suite.case(case.name, || (case.run)(&lab));
         }
     }
-    println!("kernel-suite: {passed} passed, {failed} failed");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(suite.finish())
 }
 
 /// From here on every decision reads whole paths, and reads them twice if names move.
@@ -114,8 +85,7 @@ fn hide_symbols() -> Result<()> {
 
 fn arguments() -> Result<Arguments> {
     let mut parsed = Arguments {
-        filters: Vec::new(),
-        list: false,
+        words: Words::default(),
         hide_symbols: false,
         seed: 0,
         worlds: 200,
@@ -135,10 +105,10 @@ fn arguments() -> Result<Arguments> {
             }
             "--cases" => parsed.worlds = u32::try_from(number()?).context("--cases")?,
             "--race" => parsed.race = u32::try_from(number()?).context("--race")?,
-            "--list" => parsed.list = true,
+            "--list" => parsed.words.list = true,
             "--hide-symbols" => parsed.hide_symbols = true,
             option if option.starts_with("--") => bail!("unknown option {option}"),
-            filter => parsed.filters.push(filter.to_owned()),
+            filter => parsed.words.filters.push(filter.to_owned()),
         }
     }
     if !seeded {
