@@ -18,8 +18,10 @@ cases![
 ];
 
 const R: u32 = libc::O_RDONLY as u32;
-/// Opens while tables change, enough for several tables under emulation.
+/// Opens at one go, while tables change.
 const OPENS: u32 = 12_000;
+/// Tables that come into force meanwhile, at least.
+const TABLES: u32 = 12;
 const TREE: &[&str] = &["data/a", "data/b", "data/both", "data/none"];
 
 fn policy(reads: &str) -> String {
@@ -52,31 +54,38 @@ fn hammer(stage: &mut Stage, path: &str) -> Result<Tally> {
         stage.policy = policy;
         tables.push(stage.table()?);
     }
-    stage.inside.tell(&Do::Hammer(at(0, path), OPENS))?;
-    let mut replaced = 0;
-    loop {
-        for table in &tables {
-            stage.guest.arm(table).map_err(wasi_guard_tests::actor::describe)?;
-            replaced += 1;
-        }
-        stage.records()?;
-        if let Some(answer) = stage.inside.answered()? {
-            let Answer::Done(bytes) = answer else { anyhow::bail!("{answer:?}") };
-            ensure!(replaced >= 6, "only {replaced} tables in that time");
-            return Ok(postcard::from_bytes(&bytes)?);
-        }
+    let (mut sum, mut replaced) = (Tally::default(), 0);
+    // However fast the machine does the one and the other.
+    while replaced < TABLES {
+        stage.inside.tell(&Do::Hammer(at(0, path), OPENS))?;
+        let answer = loop {
+            for table in &tables {
+                stage.guest.arm(table).map_err(wasi_guard_tests::actor::describe)?;
+                replaced += 1;
+            }
+            stage.records()?;
+            if let Some(answer) = stage.inside.answered()? {
+                break answer;
+            }
+        };
+        let Answer::Done(bytes) = answer else { anyhow::bail!("{answer:?}") };
+        let tally: Tally = postcard::from_bytes(&bytes)?;
+        ensure!(tally.absent + tally.other == 0, "{tally:?}");
+        ensure!(tally.opened + tally.denied == OPENS, "{tally:?}");
+        sum.opened += tally.opened;
+        sum.denied += tally.denied;
     }
+    Ok(sum)
 }
 
 fn replacing_a_policy_is_atomic(lab: &Lab) -> Result<()> {
     let mut stage = lab.stage(&policy("\"both\", \"a\""), TREE)?;
     stage.reset()?;
     let both = hammer(&mut stage, "both")?;
-    ensure!(both.opened == OPENS, "what each table grants: {both:?}");
+    ensure!(both.denied == 0, "what each table grants: {both:?}");
     let none = hammer(&mut stage, "none")?;
-    ensure!(none.denied == OPENS, "what no table grants: {none:?}");
+    ensure!(none.opened == 0, "what no table grants: {none:?}");
     let either = hammer(&mut stage, "a")?;
-    ensure!(either.opened + either.denied == OPENS, "{either:?}");
     ensure!(either.opened > 0 && either.denied > 0, "no table was replaced: {either:?}");
     Ok(())
 }
