@@ -306,7 +306,7 @@ attempt is judged by the one policy or the other, never by parts of both and nev
 | May change | May not change: it is set up at the start |
 |---|---|
 | `read`, `write`, `create`, `delete`, `deny` of each preopen | the preopens: their `guest` names, the order of these, and the directories that `host` leads to |
-| `connect`, `bind` | `mode` |
+| `connect`, `bind`, if there were any at the start | `mode`; from no network to some: such a guest has an empty network namespace |
 | `memory`, as long as it is not more than at the start; `cpu`, `pids` | `time`, `fuel`, more `memory` than at the start |
 | `file` in `[audit]` | `ring` in `[audit]` |
 

@@ -60,8 +60,8 @@ pub(crate) struct End {
 
 impl Captive {
     /// Starts one, without waiting for it.
-    pub(crate) fn start(scene: &Scene, number: u32, limits: &str) -> Result<Self> {
-        let policy = scene.policy(limits)?;
+    pub(crate) fn start(scene: &Scene, number: u32, limits: &str, network: bool) -> Result<Self> {
+        let policy = scene.policy(number, limits, network)?;
         let audit = Scene::path(&format!("audit-{number}.jsonl"));
         // Stderr is a socket, for ideas that need one of another kind than the policy grants.
         let (ours, theirs) = UnixDatagram::pair().context("make a socket pair")?;

@@ -91,9 +91,14 @@ impl Scene {
         format!("{CGROUP}/{name}")
     }
 
-    /// The policy of a worker, with these limits.
-    pub(crate) fn policy(&self, limits: &str) -> Result<PathBuf> {
-        let port = self.granted;
+    /// The policy of the worker with this number, with these limits, with or without an address
+    /// that it may reach.
+    pub(crate) fn policy(&self, number: u32, limits: &str, network: bool) -> Result<PathBuf> {
+        let connect = if network {
+            format!("connect = [\"tcp://127.0.0.1:{}\"]", self.granted)
+        } else {
+            String::new()
+        };
         let text = format!(
             r#"version = 1
 [[preopen]]
@@ -105,14 +110,14 @@ create = ["out/**"]
 delete = ["out/**"]
 deny = ["secret/**"]
 [network]
-connect = ["tcp://127.0.0.1:{port}"]
+{connect}
 [audit]
 ring = "256KiB"
 [limits]
 {limits}
 "#
         );
-        let path = Self::path("policy.toml");
+        let path = Self::path(&format!("policy-{number}.toml"));
         fs::write(&path, text).context("write a policy")?;
         Ok(path)
     }

@@ -32,7 +32,13 @@ impl<'a> Lab<'a> {
     /// A worker with limits of its own.
     pub(crate) fn captive(&mut self, limits: &str) -> Result<Captive> {
         self.started += 1;
-        Captive::start(self.scene, self.started, limits)
+        Captive::start(self.scene, self.started, limits, true)
+    }
+
+    /// A worker whose policy grants no network.
+    pub(crate) fn offline(&mut self) -> Result<Captive> {
+        self.started += 1;
+        Captive::start(self.scene, self.started, "", false)
     }
 
     /// The worker that ideas share.

@@ -93,8 +93,12 @@ impl Actor {
             descriptors.push((*fd, FIRST_HANDLE + i32::from(*handle)));
         }
         let backtrace = CString::new("RUST_BACKTRACE=0")?;
-        let request =
-            Request { arguments: &[NAME], environment: &[&backtrace], descriptors: &descriptors };
+        let request = Request {
+            arguments: &[NAME],
+            environment: &[&backtrace],
+            descriptors: &descriptors,
+            isolation: None,
+        };
         let process = spawn(&request).map_err(describe).context("start an actor")?;
         drop(descriptors);
         drop(theirs);

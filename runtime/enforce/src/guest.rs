@@ -23,6 +23,7 @@ use wasi_guard_policy::compile::Table;
 use crate::{
     cgroup::{Cgroup, Limits, Parent},
     error::{Error, Result, Step as _},
+    isolation::Identity,
     programs::{self, Build, HostLock, Pins, Shared, SwapLock},
     records::Records,
     spawn::{Process, Request},
@@ -115,6 +116,11 @@ impl Guest {
     /// The path of its cgroup.
     pub fn path(&self) -> &Path {
         self.cgroup.as_ref().map_or(Path::new(""), Cgroup::path)
+    }
+
+    /// Who the worker is to be.
+    pub fn identity(&self) -> Identity {
+        Identity::of_guest(self.id())
     }
 
     /// Marks the root of a preopen and writes it into the table. The caller keeps `fd` open as

@@ -5,7 +5,8 @@
 //! 1. [`host`] looks at what the host offers and names what is missing.
 //! 2. [`programs`] loads the BPF programs and pins them, or takes the pins of an earlier start.
 //! 3. [`guest`] makes a cgroup, marks preopen roots, creates the guest's maps.
-//! 4. [`spawn`] starts a process straight into that cgroup, where everything is denied.
+//! 4. [`spawn`] starts a process straight into that cgroup, where everything is denied, and into
+//!    namespaces of its own ([`isolation`]).
 //! 5. [`guest::Guest::arm`] puts the policy into force in one step.
 //! 6. [`records`] reads what was denied.
 //!
@@ -17,6 +18,7 @@ pub mod collect;
 pub mod error;
 pub mod guest;
 pub mod host;
+pub mod isolation;
 pub mod log;
 pub mod mark;
 pub mod programs;

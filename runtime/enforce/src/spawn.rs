@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    error::{Result, Step as _},
+    error::{Error, Result, Step as _},
+    isolation::Isolation,
     sys,
 };
 
@@ -21,6 +22,8 @@ pub struct Request<'a> {
     pub environment: &'a [&'a CStr],
     /// Descriptors to pass on and the numbers that they get; nothing else is passed on.
     pub descriptors: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Namespaces of its own.
+    pub isolation: Option<Isolation>,
 }
 
 /// A process that was started. Dropping it does not end it.
@@ -81,7 +84,21 @@ pub fn spawn(
         arguments: request.arguments,
         environment: request.environment,
         descriptors: &descriptors,
+        namespaces: request.isolation.as_ref().map_or(0, Isolation::flags),
     };
-    let spawned = sys::spawn_into(cgroup, &program).step(|| "start the worker process".into())?;
+    let spawned = sys::spawn_into(cgroup, &program, |pid| match &request.isolation {
+        Some(isolation) => isolation.map_ids(pid),
+        None => Ok(()),
+    })
+    .map_err(|error| {
+        // user_namespaces(7), pid_namespaces(7): the limits of /proc/sys/user.
+        let limited = request.isolation.is_some() && error.raw_os_error() == Some(libc::ENOSPC);
+        let error = Error::new("start the worker process").because(error);
+        if limited {
+            error.hint("the host allows no more namespaces: raise the limits user.max_*_namespaces (sysctl)")
+        } else {
+            error
+        }
+    })?;
     Ok(Process { pid: spawned.pid, pidfd: spawned.pidfd })
 }

@@ -7,6 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
+use wasi_guard_enforce::isolation::Identity;
+
 use super::{Error, Request, source, sys};
 use crate::protocol::{
     CONFIG_FD, CONTROL_FD, Channel, ChannelError, CompileConfig, CompileStep, FIRST_FD, FromWorker,
@@ -30,6 +32,7 @@ pub(super) fn run(module: &File, request: &Request<'_>) -> Result<Compiled, Erro
     let step = "start the compiler";
     let output = source::memfd("wasi-guard-artifact").map_err(|error| Error::new(step, error))?;
     let config = WorkerConfig::new(Role::Compile(CompileConfig {
+        identity: Identity::of_compiler().into(),
         name: request.name.to_owned(),
         module: MODULE,
         output: OUTPUT,

@@ -13,7 +13,7 @@ use super::{FIRST_FD, MAX_CONFIG, MAX_FD};
 const MAX_ENTRIES: usize = 65_536;
 /// Layout of the config. Supervisor and worker are one executable, but that file can be replaced
 /// while a supervisor runs.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Everything that a worker is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,8 @@ pub enum Mode {
 pub struct RunConfig {
     /// Enforce or audit.
     pub mode: Mode,
+    /// Who the worker becomes.
+    pub identity: Identity,
     /// What messages call the module: its path as the caller gave it.
     pub name: String,
     /// What `artifact` is.
@@ -81,6 +83,40 @@ pub struct RunConfig {
     pub memory: Option<u64>,
 }
 
+/// Who a worker becomes; the numbers are those of its user namespace and of the supervisor's alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// User id: real, effective and saved. Not root's.
+    pub user: u32,
+    /// Group id: real, effective and saved.
+    pub group: u32,
+    /// User id for files.
+    pub file_user: u32,
+    /// Group id for files.
+    pub file_group: u32,
+}
+
+impl From<wasi_guard_enforce::isolation::Identity> for Identity {
+    fn from(it: wasi_guard_enforce::isolation::Identity) -> Self {
+        let wasi_guard_enforce::isolation::Identity { user, group, file_user, file_group } = it;
+        Self { user, group, file_user, file_group }
+    }
+}
+
+impl Identity {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.user == 0 {
+            return Err(invalid("a worker cannot be user 0".to_owned()));
+        }
+        // setresuid(2) and its kin take it for "leave as it is".
+        let Self { user, group, file_user, file_group } = *self;
+        if [user, group, file_user, file_group].contains(&u32::MAX) {
+            return Err(invalid(format!("{} is no id of a user or group", u32::MAX)));
+        }
+        Ok(())
+    }
+}
+
 /// A directory that the guest gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preopen {
@@ -102,6 +138,8 @@ pub struct Canary {
 /// Role Compile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompileConfig {
+    /// Who the worker becomes.
+    pub identity: Identity,
     /// What messages call the module.
     pub name: String,
     /// Descriptor of the module's bytes, binary or text.
@@ -211,8 +249,11 @@ impl WorkerConfig {
             }
         }
         match &self.role {
-            Role::Run(run) => run.check(),
-            Role::Compile(compile) => check_entries("options", compile.options.len()),
+            Role::Run(run) => run.identity.check().and_then(|()| run.check()),
+            Role::Compile(compile) => compile
+                .identity
+                .check()
+                .and_then(|()| check_entries("options", compile.options.len())),
         }
     }
 }
@@ -268,6 +309,7 @@ mod tests {
     fn run() -> RunConfig {
         RunConfig {
             mode: Mode::Enforce,
+            identity: Identity { user: 7, group: 8, file_user: 0, file_group: 0 },
             name: "app.wasm".to_owned(),
             kind: Kind::Module,
             artifact: 5,
@@ -301,6 +343,9 @@ mod tests {
             with(|run| run.artifact = -1),
             with(|run| run.artifact = MAX_FD + 1),
             with(|run| run.artifact = run.canary.directory),
+            with(|run| run.identity.user = 0),
+            with(|run| run.identity.user = u32::MAX),
+            with(|run| run.identity.file_group = u32::MAX),
             with(|run| run.canary.name = "../x".to_owned()),
             with(|run| run.canary.name = String::new()),
             with(|run| run.args.push("a\0b".to_owned())),

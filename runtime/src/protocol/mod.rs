@@ -60,7 +60,8 @@ mod sealed;
 
 pub use channel::{Channel, ChannelError};
 pub use config::{
-    Canary, CompileConfig, ConfigError, Kind, Mode, Preopen, Role, RunConfig, WorkerConfig,
+    Canary, CompileConfig, ConfigError, Identity, Kind, Mode, Preopen, Role, RunConfig,
+    WorkerConfig,
 };
 pub use layers::{Layers, Seccomp};
 pub use message::{CompileStep, End, FromWorker, ToWorker};

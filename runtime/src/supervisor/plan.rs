@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, FileType, Mode as FileMode, OFlags, fstat, openat};
 use wasi_guard_enforce::cgroup;
-use wasi_guard_policy::{Policy, Table, load, render_all};
+use wasi_guard_policy::{Mode, Policy, Table, load, render_all};
 
 use super::{Error, Grants, Job};
 use crate::cli::PolicyFile;
@@ -56,6 +56,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether the worker gets a network namespace of its own: it may not reach anything, and what
+    /// it tries is not to be let through either.
+    pub(crate) fn without_network(&self) -> bool {
+        self.policy.mode == Mode::Enforce && self.policy.network.is_empty()
+    }
+
     pub(crate) fn new(job: &Job, options: &Options) -> Result<Self, Error> {
         let mut warnings = Vec::new();
         let (mut policy, name, digest, base) = match &job.grants {
@@ -169,7 +175,7 @@ pub(super) fn open_root(path: &Path, guest: &str, by_options: bool) -> Result<Ro
     let nofollow = if by_options { OFlags::empty() } else { OFlags::NOFOLLOW };
     // With O_PATH nothing happens to a fifo or a device.
     let flags = OFlags::PATH | OFlags::CLOEXEC | nofollow;
-    let fd = openat(CWD, path, flags, Mode::empty()).map_err(told)?;
+    let fd = openat(CWD, path, flags, FileMode::empty()).map_err(told)?;
     let kind = FileType::from_raw_mode(fstat(&fd).map_err(told)?.st_mode);
     if let Some(problem) = unfit(kind) {
         return Err(problem.into());

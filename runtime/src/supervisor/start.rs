@@ -11,6 +11,7 @@ use std::{
 use wasi_guard_abi::operation::{Operation, Reason};
 use wasi_guard_enforce::{
     guest::Guest,
+    isolation::Isolation,
     programs::{Build, run_dir},
     records::Denial,
     spawn::{Process, Request},
@@ -181,11 +182,13 @@ fn spawn(
     let argv0 = job.argv0.clone().unwrap_or_else(|| {
         job.module.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     });
+    let identity = guest.identity();
     let config = WorkerConfig::new(Role::Run(RunConfig {
         mode: match plan.policy.mode {
             Mode::Enforce => crate::protocol::Mode::Enforce,
             Mode::Audit => crate::protocol::Mode::Audit,
         },
+        identity: identity.into(),
         name: plan.module.clone(),
         kind: artifact.kind,
         artifact: artifact_fd,
@@ -206,6 +209,7 @@ fn spawn(
         arguments: &[&name],
         environment: &[],
         descriptors: &descriptors,
+        isolation: Some(Isolation { identity, network: plan.without_network() }),
     })?;
     Ok((channel, worker))
 }

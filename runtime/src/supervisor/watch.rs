@@ -36,8 +36,6 @@ pub enum Outcome {
 
 /// Past its time the guest is ended by its own runtime; this much later by us.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long a worker that was signalled may take to end.
-const END_GRACE: Duration = Duration::from_secs(5);
 
 /// The signals that end a run or ask for the policy anew, as something to poll: a socket for each.
 #[derive(Debug)]
@@ -47,15 +45,14 @@ pub(crate) struct Signals {
     reloads: bool,
     /// It has, and nobody has listened yet.
     hangup: Cell<bool>,
+    /// SIGTSTP came, and nobody has listened yet.
+    stop: Cell<bool>,
 }
 
-/// Signals that are passed on to the worker, but for SIGHUP where it asks for the policy anew.
-const CAUGHT: &[(i32, Signal)] = &[
-    (libc::SIGINT, Signal::INT),
-    (libc::SIGTERM, Signal::TERM),
-    (libc::SIGHUP, Signal::HUP),
-    (libc::SIGQUIT, Signal::QUIT),
-];
+/// Signals that end the run, but for SIGHUP where it asks for the policy anew; and the terminal's
+/// stop. None of them would do anything to the worker: it is the first process of its pid
+/// namespace (pid_namespaces(7)), which only SIGKILL and SIGSTOP from outside reach.
+const CAUGHT: &[i32] = &[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGTSTP];
 
 /// What ended a wait.
 pub(crate) enum Woken {
@@ -70,13 +67,14 @@ impl Signals {
     pub(crate) fn catch(reloads: bool) -> Result<Self, Error> {
         let step = |error| Error::step("catch signals", error);
         let mut readers = Vec::new();
-        for &(number, _) in CAUGHT {
+        for &number in CAUGHT {
             let (reader, writer) = UnixStream::pair().map_err(step)?;
             reader.set_nonblocking(true).map_err(step)?;
             signal_hook::low_level::pipe::register(number, writer).map_err(step)?;
             readers.push((number, reader));
         }
-        Ok(Self { readers, reloads, hangup: Cell::new(false) })
+        let (hangup, stop) = (Cell::new(false), Cell::new(false));
+        Ok(Self { readers, reloads, hangup, stop })
     }
 
     /// A signal that is to end the run.
@@ -89,6 +87,10 @@ impl Signals {
             }
             if self.reloads && *number == libc::SIGHUP {
                 self.hangup.set(true);
+                return None;
+            }
+            if *number == libc::SIGTSTP {
+                self.stop.set(true);
                 return None;
             }
             Some(*number)
@@ -143,7 +145,7 @@ pub(crate) fn watch(
 ) -> Result<Outcome, Error> {
     let deadline = plan.time.map(|time| running.started + time + GRACE);
     let mut told: Option<End> = None;
-    let mut signalled: Option<(i32, Instant)> = None;
+    let mut signalled: Option<i32> = None;
     let mut overtime = false;
     let mut listening = true;
     let mut log = if running.bpf_log { Some(running.guest.pins().debug_log()?) } else { None };
@@ -153,14 +155,11 @@ pub(crate) fn watch(
             log.flush();
         }
         let now = Instant::now();
-        let next = [deadline.filter(|_| !overtime), signalled.map(|(_, at)| at + END_GRACE)]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = deadline.filter(|_| !overtime);
         let wake = [next, running.reload.deadline()].into_iter().flatten().min();
         if next.is_some_and(|next| next <= now) {
             // It did not end by itself. Nothing in the cgroup survives this.
-            overtime = deadline.is_some_and(|deadline| deadline <= now);
+            overtime = true;
             running.guest.kill()?;
         }
         let ready = {
@@ -191,10 +190,12 @@ pub(crate) fn watch(
             running.guest.kill()?;
         }
         if let Some(signal) = signals.take() {
-            let pass = CAUGHT.iter().find(|(number, _)| *number == signal).map(|(_, s)| *s);
-            // A worker that is gone needs no signal.
-            let _ = running.worker.signal(pass.unwrap_or(Signal::TERM));
-            signalled = Some((signal, Instant::now()));
+            // What the signal would have done.
+            running.guest.kill()?;
+            signalled = Some(signal);
+        }
+        if signals.stop.take() {
+            stop(&running)?;
         }
         running.reload.attend(signals.hangup.take(), &mut running.guest, &mut auditor);
         if ready.1 {
@@ -248,7 +249,7 @@ pub(crate) fn watch(
         (Ended::Killed(libc::SIGKILL), None) if running.syscalls.fatal().is_some() => {
             Outcome::Killed(libc::SIGSYS)
         }
-        (Ended::Killed(_), Some((signal, _))) => Outcome::Signalled(signal),
+        (Ended::Killed(_), Some(signal)) => Outcome::Signalled(signal),
         (Ended::Exited(code), _) => Outcome::Exited(code),
         (Ended::Killed(signal), None) => Outcome::Killed(signal),
     };
@@ -260,6 +261,16 @@ pub(crate) fn watch(
         counts,
     );
     Ok(outcome)
+}
+
+/// Stops the worker and this process, until somebody continues this process.
+fn stop(running: &Running) -> Result<(), Error> {
+    // A worker that is gone needs no signal.
+    let _ = running.worker.signal(Signal::STOP);
+    signal_hook::low_level::emulate_default_handler(libc::SIGTSTP)
+        .map_err(|error| Error::step("stop", error))?;
+    let _ = running.worker.signal(Signal::CONT);
+    Ok(())
 }
 
 fn timed_out(told: Option<&End>, running: &Running, plan: &Plan) -> bool {

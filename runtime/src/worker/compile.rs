@@ -29,7 +29,8 @@ pub fn compile(
     let output = File::from(descriptors.take(config.output)?);
     let engine = engine(&options, config)?;
 
-    let mut layers = harden::harden(channel, harden::Strictness::WhatTheCallerMay)?;
+    let mut layers =
+        harden::harden(channel, harden::Strictness::WhatTheCallerMay, &config.identity)?;
     harden::limit_compiler()?;
     // The seccomp list below has no call that takes a path or makes a socket, so Landlock is a
     // second lock on the same door: without it the compiler is confined all the same.

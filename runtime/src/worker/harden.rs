@@ -11,7 +11,8 @@ use rustix::process::{
 use rustix::thread::{CapabilitiesSecureBits, set_capabilities_secure_bits, set_no_new_privs};
 
 use super::failure::{Failure, Step as _};
-use crate::protocol::{Channel, Layers};
+use super::sys;
+use crate::protocol::{Channel, Identity, Layers};
 
 /// What the two roles do differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +24,18 @@ pub enum Strictness {
     WhatTheCallerMay,
 }
 
-/// Gives up all capabilities and every way to get them back, core dumps, and being looked into;
-/// asks to die with the supervisor. Landlock and seccomp come on top.
+/// Becomes `identity`, gives up all capabilities and every way to get them back, core dumps, and
+/// being looked into; asks to die with the supervisor. Landlock and seccomp come on top.
 ///
 /// # Errors
 /// The step that failed. The process must end then: it is half disarmed.
-pub fn harden(channel: &Channel, strictness: Strictness) -> Result<Layers, Failure> {
+pub fn harden(
+    channel: &Channel,
+    strictness: Strictness,
+    identity: &Identity,
+) -> Result<Layers, Failure> {
+    drop_rights(strictness, identity)?;
+    // After the change of ids, which takes this back (commit_creds in the kernel's cred.c).
     set_parent_process_death_signal(Some(Signal::KILL)).step("ask to die with the supervisor")?;
     // The supervisor may have died before that call.
     check_supervisor(channel)?;
@@ -37,7 +44,6 @@ pub fn harden(channel: &Channel, strictness: Strictness) -> Result<Layers, Failu
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .step("forbid core dumps")?;
     set_no_new_privs(true).step("set no_new_privs")?;
-    drop_capabilities(strictness)?;
     verify(strictness)
 }
 
@@ -52,7 +58,7 @@ fn check_supervisor(channel: &Channel) -> Result<(), Failure> {
     Ok(())
 }
 
-fn drop_capabilities(strictness: Strictness) -> Result<(), Failure> {
+fn drop_rights(strictness: Strictness, identity: &Identity) -> Result<(), Failure> {
     // The order matters: the secure bits and the bounding set need CAP_SETPCAP, which the later
     // lines take away.
     let may_set = caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP)
@@ -76,6 +82,8 @@ fn drop_capabilities(strictness: Strictness) -> Result<(), Failure> {
                 .hint("run wasi-guard as root"));
         }
     }
+    // Capabilities survive this, because of the secure bits, and go right after.
+    sys::become_user(identity).step("become another user")?;
     for set in [CapSet::Ambient, CapSet::Inheritable] {
         caps::clear(None, set).step("drop the capabilities")?;
     }

@@ -35,7 +35,7 @@ pub fn run(
     }
 
     // 1. Rights.
-    let mut layers = harden::harden(channel, harden::Strictness::Everything)?;
+    let mut layers = harden::harden(channel, harden::Strictness::Everything, &config.identity)?;
     if config.mode == Mode::Enforce {
         // In audit mode what Landlock denies would neither be let through nor recorded.
         let directories: Vec<_> = preopens.iter().map(|it| it.directory.as_fd()).collect();

@@ -8,6 +8,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use crate::protocol::Identity;
+
 /// Takes over a descriptor that this process was started with, and makes it close-on-exec. The
 /// caller takes each number once.
 ///
@@ -23,6 +25,54 @@ pub fn take(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open. It was inherited through exec, so nothing in this process
     // owns it yet, and the protocol's numbers are pairwise different and taken once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Becomes `identity` for everything that this thread and those that it will start do. The caller
+/// has given the calls that change ids their rights (`CAP_SETUID`, `CAP_SETGID`) unless nothing is
+/// to change.
+///
+/// # Errors
+/// If an id is not as it should be afterwards.
+pub fn become_user(identity: &Identity) -> io::Result<()> {
+    let Identity { user, group, file_user, file_group } = *identity;
+    // SAFETY: plain numbers; these calls touch no memory. The raw calls, because the C library's
+    // ask all threads of a process, and here is only one yet.
+    let results = unsafe {
+        [
+            libc::syscall(libc::SYS_setresgid, group, group, group),
+            libc::syscall(libc::SYS_setfsgid, file_group),
+            libc::syscall(libc::SYS_setresuid, user, user, user),
+            libc::syscall(libc::SYS_setfsuid, file_user),
+        ]
+    };
+    // setfsuid and setfsgid answer with the id before, whatever happened.
+    if results[0] < 0 || results[2] < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let found = who_am_i()?;
+    if found == ([user; 3], [group; 3], *identity) {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("the kernel says {found:?}")))
+    }
+}
+
+/// Real, effective and saved user and group ids, and the ids for files.
+fn who_am_i() -> io::Result<([u32; 3], [u32; 3], Identity)> {
+    let (mut users, mut groups) = ([0; 3], [0; 3]);
+    let ([r, e, s], [rg, eg, sg]) = (&mut users, &mut groups);
+    // SAFETY: six places for an id each, all of them distinct and valid to write.
+    let failed = unsafe { libc::getresuid(r, e, s) != 0 || libc::getresgid(rg, eg, sg) != 0 };
+    if failed {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers. No id is -1, so this changes nothing and answers what is.
+    let (file_user, file_group) = unsafe {
+        (libc::syscall(libc::SYS_setfsuid, u32::MAX), libc::syscall(libc::SYS_setfsgid, u32::MAX))
+    };
+    let [user, group] = [users[0], groups[0]];
+    let (file_user, file_group) = (file_user as u32, file_group as u32);
+    Ok((users, groups, Identity { user, group, file_user, file_group }))
 }
 
 /// Closes every descriptor above 2 whose number is not in `keep`.

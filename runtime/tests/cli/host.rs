@@ -124,7 +124,7 @@ fn the_doctor_is_quiet_when_asked_and_tells_people_what_it_tells_scripts() {
     let table = on_host(&place, take, "wasi-guard doctor");
     assert_eq!(table.status.code(), Some(1));
     let table = String::from_utf8(table.stdout).unwrap();
-    assert!(table.contains("bpffs     MISSING  no bpffs at /sys/fs/bpf\n"), "{table}");
+    assert!(table.contains("bpffs       MISSING  no bpffs at /sys/fs/bpf\n"), "{table}");
     assert!(table.contains("hint: mount -t bpf bpf /sys/fs/bpf"), "{table}");
     assert!(table.contains("This host cannot guard: bpffs"), "{table}");
 }

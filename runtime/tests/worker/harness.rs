@@ -19,6 +19,7 @@ use wasi_guard::protocol::{
     Preopen, Role, RunConfig, ToWorker, WorkerConfig, check_options,
 };
 use wasi_guard::supervisor::syscalls::Syscalls;
+use wasi_guard_enforce::isolation::Identity;
 
 pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_wasi-guard");
 pub(crate) const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
@@ -141,6 +142,7 @@ impl Run {
         };
         let config = WorkerConfig::new(Role::Run(RunConfig {
             mode: self.mode,
+            identity: Identity::of_guest(1).into(),
             name: "app.wasm".to_owned(),
             kind,
             artifact: FIRST_FD,

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use wasi_guard::protocol::{CONFIG_FD, CompileConfig, FIRST_FD, FromWorker, Role, WorkerConfig};
+use wasi_guard_enforce::isolation::Identity;
 
 use super::guests;
 use super::harness::{EXECUTABLE, Outcome, PATIENCE, Run, Said, file_with, start, supervise};
@@ -75,6 +76,7 @@ fn a_config_that_is_garbage_is_refused() {
 #[test]
 fn a_descriptor_that_is_not_there_is_refused() {
     let config = WorkerConfig::new(Role::Compile(CompileConfig {
+        identity: Identity::of_compiler().into(),
         name: "x".to_owned(),
         module: FIRST_FD,
         output: FIRST_FD + 1,

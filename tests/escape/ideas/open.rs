@@ -47,7 +47,7 @@ pub(super) fn ideas(scene: &Scene) -> Vec<Idea<'_>> {
         ("open_the_pins", "/sys/fs/bpf".into(), O_RDONLY | O_DIRECTORY),
         ("open_the_lock_of_the_host", "/run/wasi-guard/lock".into(), O_RDWR),
         ("open_the_list_of_security_modules", "/sys/kernel/security/lsm".into(), O_RDONLY),
-        ("open_the_policy", Scene::text("policy.toml"), O_RDWR),
+        ("open_the_policy", Scene::text("policy-1.toml"), O_RDWR),
         ("open_the_audit", Scene::text("audit-1.jsonl"), O_RDWR),
         ("open_null", "/dev/null".into(), O_RDWR),
     ] {

@@ -2,12 +2,13 @@
 //! confinement, that nothing is open that should not be, that it leaves no core, and that in the
 //! end all is as it was.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use libc::SIGABRT;
+use libc::SIGSEGV;
 use wasi_guard_captive::{Value, call};
 
 use super::struct_of;
@@ -21,6 +22,8 @@ use crate::trial::Lab;
 pub(super) fn ideas(_: &Scene) -> Vec<Idea<'_>> {
     vec![
         Idea::Case("every_thread_is_confined", |lab| threads(lab.shared()?).map(drop)),
+        Idea::Case("a_worker_has_namespaces_of_its_own", namespaces),
+        Idea::Case("a_worker_is_a_user_of_its_own", identity),
         Idea::Case("a_worker_has_no_descriptor_but_its_own", descriptors),
         Idea::Case("a_worker_dumps_no_core", core),
     ]
@@ -63,6 +66,57 @@ pub(super) fn threads(captive: &mut Captive) -> Result<usize> {
     Ok(count)
 }
 
+/// Workers of one caller share none with each other and none with the host; but the network where
+/// their policy grants some.
+fn namespaces(lab: &mut Lab<'_>) -> Result<()> {
+    const KINDS: [&str; 6] = ["user", "mnt", "pid", "ipc", "uts", "net"];
+    let of = |process: u32| -> Result<Vec<PathBuf>> {
+        let link = |kind| fs::read_link(format!("/proc/{process}/ns/{kind}"));
+        KINDS.iter().map(|kind| link(kind).with_context(|| format!("{process}: {kind}"))).collect()
+    };
+    let (mut first, mut second, mut online) = (lab.offline()?, lab.offline()?, lab.captive("")?);
+    let found = [
+        of(std::process::id())?,
+        of(first.worker()?)?,
+        of(second.worker()?)?,
+        of(online.worker()?)?,
+    ];
+    for (index, kind) in KINDS.iter().enumerate() {
+        let of_kind: Vec<_> = found.iter().map(|namespaces| &namespaces[index]).collect();
+        let different = of_kind.iter().collect::<HashSet<_>>().len();
+        let expected = if *kind == "net" { 3 } else { 4 };
+        ensure!(different == expected, "{kind}: {of_kind:?}");
+    }
+    ensure!(found[3][5] == found[0][5], "a granted address is on another network");
+    first.end()?.in_order()?;
+    second.end()?.in_order()?;
+    online.end()?.in_order()
+}
+
+/// A user of its own, in all but what concerns files.
+fn identity(lab: &mut Lab<'_>) -> Result<()> {
+    let of = |process: u32, line: &str| -> Result<Vec<u32>> {
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let numbers =
+            status.lines().find_map(|it| it.strip_prefix(line)).context("no such line")?;
+        Ok(numbers.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    };
+    let (mut first, mut second) = (lab.captive("")?, lab.captive("")?);
+    let mut seen = HashSet::from([0]);
+    for worker in [first.worker()?, second.worker()?] {
+        for line in ["Uid:", "Gid:"] {
+            let ids = of(worker, line)?;
+            let own = ids[0];
+            ensure!(ids == [own, own, own, 0], "{line} {ids:?}");
+            ensure!(own >= 0x7000_0000, "{line} {ids:?}");
+        }
+        let user = of(worker, "Uid:")?[0];
+        ensure!(seen.insert(user), "{user} is somebody else's as well: {seen:?}");
+    }
+    first.end()?.in_order()?;
+    second.end()?.in_order()
+}
+
 /// Pipes and sockets of the caller, the control socket, the event loop, the directory of the policy,
 /// the guest's compiled code: nothing else.
 fn descriptors(lab: &mut Lab<'_>) -> Result<()> {
@@ -98,17 +152,17 @@ fn core(lab: &mut Lab<'_>) -> Result<()> {
     let before = fs::read(PATTERN).context("read the pattern of cores")?;
     fs::write(PATTERN, Scene::text("core.%P"))?;
     let result = (|| {
-        let (script, _) = Draft::write(true, &abort);
+        let (script, _) = Draft::write(true, &crash);
         let (_, status) = outside::run(&script)?;
         ensure!(
-            status.signal() == Some(SIGABRT) && cores()? == 1,
+            status.signal() == Some(SIGSEGV) && cores()? == 1,
             "where nothing guards: {status}"
         );
         let mut captive = lab.doomed()?;
-        if captive.ask(&Draft::write(false, &abort).0)?.is_some() {
+        if captive.ask(&Draft::write(false, &crash).0)?.is_some() {
             bail!("the worker lives");
         }
-        captive.end()?.by_signal(&[SIGABRT])?;
+        captive.end()?.by_signal(&[SIGSEGV])?;
         ensure!(cores()? == 1, "the worker has left a core");
         let (_, status) = outside::run(&script)?;
         ensure!(cores()? == 2, "where nothing guards, the second time: {status}");
@@ -118,11 +172,14 @@ fn core(lab: &mut Lab<'_>) -> Result<()> {
     result
 }
 
-/// A signal to oneself that dumps core, where one may.
-fn abort(d: &mut Draft) -> Value {
+/// An end that dumps core, where one may: no memory is left to go on with. Signals to itself would
+/// not end a worker, which is the first process of its pid namespace.
+fn crash(d: &mut Draft) -> Value {
+    /// `TASK_SIZE_MAX` (asm/page_64_types.h).
+    const ALL: i64 = 0x7fff_ffff_f000;
     let much = struct_of(d, 16, &[(0, u64::MAX.into()), (8, u64::MAX.into())]);
     call!(d, SYS_prlimit64, 0, libc::RLIMIT_CORE, much, 0);
-    call!(d, SYS_tgkill, Value::OwnPid, Value::OwnThread, SIGABRT)
+    call!(d, SYS_munmap, 0, ALL)
 }
 
 fn unchanged(lab: &mut Lab<'_>) -> Result<()> {

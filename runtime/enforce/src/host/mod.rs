@@ -86,6 +86,7 @@ pub fn cheap() -> Vec<Layer> {
         layer("lsm", "asks the BPF programs for verdicts", lsm()),
         layer("landlock", "second layer in the worker", landlock()),
         layer("seccomp", "system calls of the worker", seccomp()),
+        layer("namespaces", "separates workers from other processes", namespaces()),
     ]
 }
 
@@ -218,6 +219,28 @@ fn seccomp() -> Result<String, (String, String)> {
             "use a kernel with CONFIG_SECCOMP_FILTER, and mount /proc",
         ),
     }
+}
+
+/// Limits of user.max_*_namespaces (namespaces(7)) that leave room for none.
+fn namespaces() -> Result<String, (String, String)> {
+    let mut found = Vec::new();
+    for kind in ["user", "mnt", "pid", "ipc", "uts", "net"] {
+        let hint = || format!("sysctl user.max_{kind}_namespaces=1024 (or more: one a guest)");
+        if !Path::new("/proc/self/ns").join(kind).exists() {
+            return missing(
+                format!("the kernel has no {kind} namespaces"),
+                "use a kernel with CONFIG_NAMESPACES and all kinds of them, and mount /proc",
+            );
+        }
+        match fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces")) {
+            Ok(limit) if limit.trim() == "0" => {
+                return missing(format!("user.max_{kind}_namespaces is 0"), hint());
+            }
+            // A kernel without sysctls has no such limit.
+            _ => found.push(kind),
+        }
+    }
+    Ok(found.join(", "))
 }
 
 fn btf() -> Result<String, (String, String)> {

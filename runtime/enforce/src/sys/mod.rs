@@ -18,6 +18,8 @@ pub struct Program<'a> {
     /// Descriptors of this process and the numbers that they have in the new one. The numbers
     /// are distinct; the descriptors are above all of them.
     pub descriptors: &'a [(RawFd, RawFd)],
+    /// `CLONE_NEW*`: namespaces that it gets for itself.
+    pub namespaces: u64,
 }
 
 /// A new process.
@@ -54,11 +56,17 @@ const FIRST_GIVEN: RawFd = 3;
 const NOT_STARTED: i32 = 127;
 
 /// Starts `program` as a child that is a member of `cgroup` from its first instruction, and
-/// that is killed when the calling thread ends.
+/// that is killed when the calling thread ends. `prepare` is called with the child's pid before
+/// `program` runs.
 ///
 /// # Errors
-/// The errno of clone3, or of what the child did before and with execveat.
-pub fn spawn_into(cgroup: Option<BorrowedFd<'_>>, program: &Program<'_>) -> io::Result<Spawned> {
+/// The errno of clone3, or of what the child did before and with execveat; or the error of
+/// `prepare`, and then the child has ended.
+pub fn spawn_into(
+    cgroup: Option<BorrowedFd<'_>>,
+    program: &Program<'_>,
+    prepare: impl FnOnce(u32) -> io::Result<()>,
+) -> io::Result<Spawned> {
     let argv = pointers(program.arguments);
     let envp = pointers(program.environment);
     // Every number that the child gives out must be free of descriptors it still needs.
@@ -69,10 +77,15 @@ pub fn spawn_into(cgroup: Option<BorrowedFd<'_>>, program: &Program<'_>) -> io::
         (reader, above(&writer, highest)?)
     };
     let executable = above_fd(program.executable, highest)?;
+    // The child waits here for the parent's word. If the parent is gone, the pipe is at its end.
+    let (gate, opener) = {
+        let (gate, opener) = pipe()?;
+        (above(&gate, highest)?, above(&opener, highest)?)
+    };
 
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
-        flags: libc::CLONE_PIDFD as u64,
+        flags: libc::CLONE_PIDFD as u64 | program.namespaces,
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
@@ -81,8 +94,6 @@ pub fn spawn_into(cgroup: Option<BorrowedFd<'_>>, program: &Program<'_>) -> io::
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: getpid has no preconditions.
-    let parent = unsafe { libc::getpid() };
     // SAFETY: the arguments are a valid clone_args of the size given. Without CLONE_VM the
     // child has its own copy of memory, and between here and execveat it makes only
     // async-signal-safe calls on memory prepared above.
@@ -91,12 +102,20 @@ pub fn spawn_into(cgroup: Option<BorrowedFd<'_>>, program: &Program<'_>) -> io::
         return Err(io::Error::last_os_error());
     }
     if pid == 0 {
+        let gate = (gate.as_raw_fd(), opener.as_raw_fd());
         // SAFETY: see above; the function does not return.
-        unsafe { child(parent, program.descriptors, &executable, &argv, &envp, &writer) }
+        unsafe { child(gate, program.descriptors, &executable, &argv, &envp, &writer) }
     }
-    drop(writer);
+    drop((writer, gate));
     // SAFETY: clone3 has put a new descriptor there, which nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let prepared = prepare(pid as u32).and_then(|()| Ok(rustix::io::write(&opener, b"!")?));
+    // Without a word before it, this ends the child.
+    drop(opener);
+    if let Err(error) = prepared {
+        reap(&pidfd);
+        return Err(error);
+    }
     let mut errno = [0u8; 4];
     let got = loop {
         match rustix::io::read(&reader, &mut errno) {
@@ -140,7 +159,7 @@ pub fn lift(fd: BorrowedFd<'_>, floor: RawFd) -> io::Result<OwnedFd> {
 /// # Safety
 /// Runs in a child of clone3 without `CLONE_VM`; all pointers are valid.
 unsafe fn child(
-    parent: i32,
+    (gate, opener): (RawFd, RawFd),
     descriptors: &[(RawFd, RawFd)],
     executable: &OwnedFd,
     argv: &[*const libc::c_char],
@@ -154,9 +173,15 @@ unsafe fn child(
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 break 'run *libc::__errno_location();
             }
-            // The parent may have died before the line above.
-            if libc::getppid() != parent {
-                break 'run libc::ESRCH;
+            // The parent may have died before the line above: then nobody opens the gate.
+            libc::close(opener);
+            let mut word = 0u8;
+            loop {
+                match libc::read(gate, (&raw mut word).cast(), 1) {
+                    1 => break,
+                    -1 if *libc::__errno_location() == libc::EINTR => {}
+                    _ => break 'run libc::ESRCH,
+                }
             }
             // Nothing may cross but stdio and what is handed out below.
             if libc::syscall(

@@ -34,6 +34,8 @@ pub(super) struct Fixed {
     time: Option<Duration>,
     fuel: Option<u64>,
     ring: u64,
+    /// The worker has a network namespace of its own, in which there is nothing.
+    without_network: bool,
 }
 
 /// A preopen that the guest has: the worker holds a descriptor of it, or of its holder.
@@ -94,6 +96,7 @@ impl Fixed {
             time: plan.policy.limits.time,
             fuel: plan.policy.limits.fuel,
             ring: plan.policy.audit.ring,
+            without_network: plan.without_network(),
         })
     }
 }
@@ -193,6 +196,12 @@ fn changes(policy: &Policy, fixed: &Fixed) -> Vec<String> {
         .filter(|(_, before, now)| before != now)
         .map(|(key, before, now)| format!("{key}: {before} at the start, {now} now"))
         .collect();
+    if fixed.without_network && !policy.network.is_empty() {
+        found.push(
+            "[network]: none at the start, some now; a guest without network has a network namespace of its own"
+                .to_owned(),
+        );
+    }
     // The runtime bounds the guest's own memory by the limit of the start, so more than that would
     // be a promise that nobody keeps.
     if let Some(start) = fixed.memory

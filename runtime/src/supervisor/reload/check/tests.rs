@@ -23,6 +23,7 @@ fn place() -> (tempfile::TempDir, Fixed) {
         time: None,
         fuel: None,
         ring: wasi_guard_policy::DEFAULT_RING,
+        without_network: false,
     };
     (place, fixed)
 }
@@ -58,6 +59,20 @@ fn rules_network_audit_and_limits_of_the_cgroup_may_change() {
     assert_eq!(checked.digest, blake3::hash(text.as_bytes()).to_hex().to_string());
     assert_eq!(checked.limits.memory, Some(1 << 20));
     assert_eq!(checked.audit_file, Some(place.path().join("audit.jsonl")));
+}
+
+#[test]
+fn a_guest_that_started_without_network_gets_none() {
+    let (place, mut fixed) = place();
+    fixed.without_network = true;
+    assert!(look(place.path(), &format!("{POLICY}[network]\n"), &fixed).is_ok());
+    let text = format!("{POLICY}[network]\nconnect = [\"tcp://127.0.0.1:80\"]\n");
+    let causes = refused(place.path(), &text, &fixed);
+    assert_eq!(
+        causes,
+        ["[network]: none at the start, some now; a guest without network has a network \
+          namespace of its own"]
+    );
 }
 
 #[test]

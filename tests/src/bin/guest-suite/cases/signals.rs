@@ -15,6 +15,7 @@ use crate::program::guarded;
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "signals_end_the_run_by_the_signal", run: signals },
+    Case { name: "stop_and_continue", run: stop },
     Case { name: "signals_during_the_start", run: signals_during_the_start },
     Case { name: "killed_supervisor_takes_its_guest_along", run: killed_supervisor },
     Case { name: "gc_removes_what_a_killed_supervisor_left", run: gc },
@@ -35,6 +36,36 @@ fn signals(lab: &Lab) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The terminal's stop holds the guest as well; after it the guest goes on.
+fn stop(lab: &Lab) -> Result<()> {
+    let state = |pid: i32| -> Result<String> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields = stat.rsplit(')').next().unwrap_or("").trim_start();
+        Ok(fields.chars().take(1).collect())
+    };
+    let all = |wanted: &dyn Fn(&str) -> bool| -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let states: Vec<_> =
+                lab::processes()?.iter().map(|(pid, _)| state(*pid)).collect::<Result<_>>()?;
+            if states.len() == 2 && states.iter().all(|state| wanted(state)) {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < Duration::from_secs(10), "states {states:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let mut live = guarded(&["run", "/guests/endless.wasm", "compute"]).start()?;
+    live.wait_for("started")?;
+    live.signal(Signal::TSTP)?;
+    all(&|state| state == "T")?;
+    live.signal(Signal::CONT)?;
+    all(&|state| state != "T")?;
+    live.signal(Signal::TERM)?;
+    live.outcome()?.ends_by(Signal::TERM)?.is_quiet()?;
+    lab.check_clean()
 }
 
 /// At whatever moment it comes: the run ends by it, or had just ended by itself.
