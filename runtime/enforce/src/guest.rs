@@ -10,6 +10,7 @@ use std::{
     collections::HashSet,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -56,6 +57,8 @@ pub struct Guest {
     pins: Pins,
     runtime: crate::mark::Runtime,
     records: Option<Records>,
+    /// The ring buffer, while it is entered into the map.
+    entering: Option<JoinHandle<Result<RingBuf<MapData>>>>,
     linked: Vec<LinkedFile>,
     /// The table in force.
     table: Option<Shared>,
@@ -90,14 +93,27 @@ impl Guest {
             pins,
             runtime,
             records: None,
+            entering: None,
             linked: Vec::new(),
             table: None,
         };
+        // Opened under the lock, because pins can be removed.
+        let mut rings = guest.pins.rings_again()?;
         drop(lock);
         let id = guest.id();
         let ring = new_ring(ring_bytes)?;
-        guest.pins.rings.insert(id, &ring, NO_EXIST).map_err(|error| full(error, "RINGS"))?;
-        guest.records = Some(Records::new(ring));
+        // The system call waits until all programs that run have ended, as all do that change a
+        // map of maps (`maybe_wait_bpf_programs`): the worker is started meanwhile.
+        let enter = move || {
+            rings.insert(id, &ring, NO_EXIST).map_err(|error| full(error, "RINGS"))?;
+            Ok(ring)
+        };
+        guest.entering = Some(
+            std::thread::Builder::new()
+                .name("ring".into())
+                .spawn(enter)
+                .step(|| "start a thread".into())?,
+        );
         let entry = Entry { flags: GUEST_SETUP, ..Entry::default() };
         guest.pins.guests.insert(id, entry, NO_EXIST).map_err(|error| full(error, "GUESTS"))?;
         Ok(guest)
@@ -188,6 +204,15 @@ impl Guest {
         crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)
     }
 
+    /// Waits until the ring buffer is in the map.
+    fn settle(&mut self) -> Result<()> {
+        if let Some(entering) = self.entering.take() {
+            let ring = entering.join().map_err(|_| Error::new("enter the guest into RINGS"))??;
+            self.records = Some(Records::new(ring));
+        }
+        self.records.as_ref().map(drop).ok_or_else(|| Error::new("find the guest's ring buffer"))
+    }
+
     /// Puts `table` into force, in place of the one before, in one step. When this returns, nobody
     /// decides by the one before any more, and what was denied by it has its record: the system
     /// call waits for the programs that run (`maybe_wait_bpf_programs` in the kernel's
@@ -223,6 +248,8 @@ impl Guest {
     }
 
     fn put(&mut self, table: &Table, limit: Duration) -> Result<()> {
+        // From here on there are records.
+        self.settle()?;
         let table = Shared::take(self.pins.dir(), table)?;
         let id = self.id();
         let first = self.table.is_none();
@@ -275,6 +302,8 @@ impl Guest {
 
     /// The guest's records, as they come.
     pub fn records(&mut self) -> Option<&mut Records> {
+        // Without a ring buffer [`Guest::arm`] fails.
+        let _ = self.settle();
         self.records.as_mut()
     }
 
@@ -311,6 +340,8 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         let id = self.id();
+        // An entry that comes later would stay.
+        let _ = self.settle();
         self.cgroup = None;
         self.pins.forget(id);
         if let Some(table) = self.table.take() {

@@ -96,7 +96,7 @@ pub(crate) fn start(
     let listener = listener.ok_or_else(|| {
         Error::new("hear of the worker's system calls: it handed over no descriptor")
     })?;
-    steps.syscalls = Some(Syscalls::new(listener, plan.policy.mode, worker.pid())?);
+    steps.syscalls = Some(Syscalls::new(listener, plan.policy.mode, worker.pid()));
     guest.begin_loading()?;
     guest.arm(&table)?;
     steps.send(&ToWorker::Armed)?;

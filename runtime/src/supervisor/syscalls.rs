@@ -5,7 +5,6 @@
 //! in registers. No pointer is followed, so nothing that the worker does meanwhile counts.
 
 use std::{
-    collections::BTreeSet,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
@@ -17,7 +16,7 @@ use wasi_guard_policy::Mode;
 use super::{Error, sys};
 use crate::{
     audit::{Auditor, Syscall, Verdict},
-    worker::seccomp::{List, Rows},
+    worker::seccomp,
 };
 
 /// No call has such a number.
@@ -29,8 +28,6 @@ pub struct Syscalls {
     listener: OwnedFd,
     mode: Mode,
     worker: u32,
-    rows: Rows,
-    kill: BTreeSet<usize>,
     loading: bool,
     denied: u64,
     fatal: Option<String>,
@@ -38,15 +35,9 @@ pub struct Syscalls {
 
 impl Syscalls {
     /// Takes over the descriptor that the worker got for its filter.
-    ///
-    /// # Errors
-    /// If the list that is built in cannot be read.
-    pub fn new(listener: OwnedFd, mode: Mode, worker: u32) -> Result<Self, Error> {
-        let rows = Rows::parse(List::Run.text())
-            .map_err(|error| Error::step("read the seccomp list", error))?;
-        let kill = numbers(rows.kill())?;
-        let (loading, denied, fatal) = (true, 0, None);
-        Ok(Self { listener, mode, worker, rows, kill, loading, denied, fatal })
+    #[must_use]
+    pub fn new(listener: OwnedFd, mode: Mode, worker: u32) -> Self {
+        Self { listener, mode, worker, loading: true, denied: 0, fatal: None }
     }
 
     /// The module is loaded: what only its loading needs is denied from here on.
@@ -89,12 +80,11 @@ impl Syscalls {
     fn answer(&mut self, question: &sys::Question, auditor: &mut Auditor) -> io::Result<()> {
         let number = usize::try_from(question.number).unwrap_or(NO_NUMBER);
         let call = Sysno::new(number);
-        let may_load = |call: Sysno| self.rows.may_load(call.name(), &question.arguments);
-        if self.loading && call.is_some_and(may_load) {
+        if self.loading && seccomp::may_load(number, &question.arguments) {
             return sys::seccomp_answer(&self.listener, question.id, sys::Answer::Continue);
         }
         let audit = self.mode == Mode::Audit;
-        let kill = self.kill.contains(&number);
+        let kill = seccomp::ends(number);
         let name = call
             .map_or_else(|| format!("number {}", question.number), |call| call.name().to_owned());
         self.denied += 1;
@@ -136,16 +126,6 @@ fn waits(listener: &OwnedFd) -> io::Result<bool> {
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-fn numbers<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeSet<usize>, Error> {
-    names
-        .map(|name| {
-            name.parse::<Sysno>().map(|call| call as usize).map_err(|()| {
-                Error::new(format!("read the seccomp list: there is no system call {name}"))
-            })
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::failure::{Failure, Step as _};
 use super::guest::{self, Preopened};
-use super::seccomp::{self, List};
+use super::seccomp;
 use super::{Descriptors, harden, landlock, tell};
 use crate::protocol::{Channel, FromWorker, Mode, RunConfig, Seccomp, ToWorker, check_options};
 
@@ -44,7 +44,7 @@ pub fn run(
 
     // Before hostile bytes come in. What the module's loading needs beyond the guest's list, the
     // supervisor lets through until it is loaded.
-    let listener = seccomp::install_asking(List::Run).step("install the seccomp filter")?;
+    let listener = seccomp::install_asking().step("install the seccomp filter")?;
     layers.seccomp = match config.mode {
         Mode::Enforce => Seccomp::Enforce,
         Mode::Audit => Seccomp::Log,
@@ -55,6 +55,8 @@ pub fn run(
     channel.send_with(&hardened, listener.as_fd()).step("talk to the supervisor")?;
     // Whoever held it could answer for the supervisor.
     drop(listener);
+    // While the supervisor is busy: nothing of this depends on the guest's bytes.
+    let machine = guest::Machine::new(config, &options)?;
     expect(channel, &ToWorker::Armed)?;
 
     // 3. Self-test.
@@ -62,7 +64,7 @@ pub fn run(
     expect(channel, &ToWorker::Load)?;
 
     // 4. Everything that needs executable memory.
-    let ready = guest::prepare(config, &options, File::from(artifact), preopens)?;
+    let ready = guest::prepare(machine, config, &options, File::from(artifact), preopens)?;
 
     // 5. From here on there is none.
     tell(channel, &FromWorker::Loaded { layers })?;

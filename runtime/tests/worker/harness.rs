@@ -225,7 +225,7 @@ fn supervise_in(channel: &Channel, mode: wasi_guard_policy::Mode) -> Said {
                     _ => None,
                 };
                 if let Some(listener) = descriptor {
-                    syscalls = Some(Syscalls::new(listener, mode, 1).unwrap());
+                    syscalls = Some(Syscalls::new(listener, mode, 1));
                 }
                 if matches!(message, FromWorker::Loaded { .. }) {
                     syscalls.as_mut().unwrap().loaded();

@@ -36,13 +36,16 @@ use crate::{
 pub(crate) const MAPS: &[&str] =
     &["HOST", "GUESTS", "TABLES", "RINGS", "LOADING", "MARKS", "SCRATCH"];
 
+/// The map of ring buffers: the cgroup's id to the guest's.
+pub(crate) type Rings = HashOfMaps<MapData, u64, RingBuf<MapData>>;
+
 /// Handles of everything pinned. Links are held as well, so that removal of the pins by
 /// somebody else does not unguard the guests of this process.
 pub struct Pins {
     pub(crate) host: Array<MapData, HostConfig>,
     pub(crate) guests: HashMap<MapData, u64, Guest>,
     pub(crate) tables: Tables,
-    pub(crate) rings: HashOfMaps<MapData, u64, RingBuf<MapData>>,
+    pub(crate) rings: Rings,
     pub(crate) loading: HashMap<MapData, u64, u32>,
     /// Marks of inodes.
     pub marks: Marks,
@@ -96,7 +99,7 @@ impl Pins {
             guests: HashMap::try_from(map(dir, "GUESTS")?).step(|| "use the map GUESTS".into())?,
             tables: HashOfMaps::try_from(map(dir, "TABLES")?)
                 .step(|| "use the map TABLES".into())?,
-            rings: HashOfMaps::try_from(map(dir, "RINGS")?).step(|| "use the map RINGS".into())?,
+            rings: rings(dir)?,
             loading: HashMap::try_from(map(dir, "LOADING")?)
                 .step(|| "use the map LOADING".into())?,
             marks: Marks::new(
@@ -149,13 +152,29 @@ impl Pins {
         Ok(())
     }
 
+    /// Another handle of the map of ring buffers, for another thread.
+    ///
+    /// # Errors
+    /// If its pin cannot be opened.
+    pub(crate) fn rings_again(&self) -> Result<Rings> {
+        rings(&self.dir)
+    }
+
     /// Forgets the guest of a cgroup that is gone.
     pub fn forget(&mut self, cgroup: u64) {
+        let Self { tables, rings, loading, guests, .. } = self;
         // Entries that were never made are no error here.
-        let _ = self.tables.remove(&cgroup);
-        let _ = self.loading.remove(&cgroup);
-        let _ = self.rings.remove(&cgroup);
-        let _ = self.guests.remove(&cgroup);
+        let mut ring = || drop(rings.remove(&cgroup));
+        std::thread::scope(|scope| {
+            // Each of the two waits for all programs that run (`maybe_wait_bpf_programs` in the
+            // kernel's kernel/bpf/syscall.c): better at the same time.
+            let thread = std::thread::Builder::new().spawn_scoped(scope, &mut ring);
+            let _ = tables.remove(&cgroup);
+            thread.map(drop).is_err()
+        })
+        .then(ring);
+        let _ = loading.remove(&cgroup);
+        let _ = guests.remove(&cgroup);
     }
 
     /// Forgets the guests of cgroups that are gone, without their supervisors having done so.
@@ -192,6 +211,10 @@ impl Pins {
     pub fn guests(&self) -> Vec<u64> {
         self.guests.keys().flatten().collect()
     }
+}
+
+fn rings(dir: &Path) -> Result<Rings> {
+    HashOfMaps::try_from(map(dir, "RINGS")?).step(|| "use the map RINGS".into())
 }
 
 fn map(dir: &Path, name: &str) -> Result<Map> {

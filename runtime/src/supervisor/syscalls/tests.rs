@@ -24,7 +24,7 @@ fn calling<T: Send + 'static>(call: fn() -> T) -> (OwnedFd, JoinHandle<T>) {
     let (sender, receiver) = mpsc::channel();
     let thread = thread::spawn(move || {
         rustix::thread::set_no_new_privs(true).unwrap();
-        sender.send(seccomp::install_asking(List::Run).unwrap()).unwrap();
+        sender.send(seccomp::install_asking().unwrap()).unwrap();
         call()
     });
     (receiver.recv().unwrap(), thread)
@@ -52,7 +52,7 @@ fn attended<T>(syscalls: &mut Syscalls, thread: &JoinHandle<T>) -> Vec<Value> {
 #[test]
 fn a_call_without_a_row_is_denied_and_recorded() {
     let (listener, thread) = calling(memfd);
-    let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7).unwrap();
+    let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7);
     syscalls.loaded();
     let lines = attended(&mut syscalls, &thread);
     assert_eq!(thread.join().unwrap(), Err(Errno::ACCESS));
@@ -74,7 +74,7 @@ fn a_call_without_a_row_is_denied_and_recorded() {
 #[test]
 fn audit_mode_lets_it_through_and_says_that_it_would_be_denied() {
     let (listener, thread) = calling(memfd);
-    let mut syscalls = Syscalls::new(listener, Mode::Audit, 7).unwrap();
+    let mut syscalls = Syscalls::new(listener, Mode::Audit, 7);
     syscalls.loaded();
     let lines = attended(&mut syscalls, &thread);
     assert_eq!(thread.join().unwrap(), Ok(()));
@@ -91,7 +91,7 @@ fn what_loading_needs_is_denied_after_it() {
     }
     for (loaded, expected) in [(false, true), (true, false)] {
         let (listener, thread) = calling(executable);
-        let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7).unwrap();
+        let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7);
         if loaded {
             syscalls.loaded();
         }
@@ -114,7 +114,7 @@ fn loading_gets_no_huge_pages() {
     ];
     for (call, expected, denied) in calls {
         let (listener, thread) = calling(call);
-        let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7).unwrap();
+        let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7);
         attended(&mut syscalls, &thread);
         assert_eq!(thread.join().unwrap(), expected);
         assert_eq!(syscalls.denied(), denied);
@@ -124,7 +124,7 @@ fn loading_gets_no_huge_pages() {
 #[test]
 fn a_call_that_must_end_the_worker_gets_no_answer() {
     let (listener, thread) = calling(|| rustix::process::chroot("/"));
-    let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7).unwrap();
+    let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7);
     let lines = attended(&mut syscalls, &thread);
     assert_eq!(syscalls.fatal(), Some("chroot"));
     assert_eq!(lines[0]["verdict"], "killed");

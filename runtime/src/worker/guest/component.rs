@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::component::{Component, ResourceTable};
 use wasmtime::error::Context as _;
 use wasmtime::{Engine, Store, StoreLimits};
 use wasmtime_wasi::p2::bindings::{CommandPre, LinkOptions};
@@ -14,7 +14,7 @@ use super::{HOSTCALL_FUEL, Start, failed, limits, unlinked};
 use crate::protocol::{CompileStep, Options};
 
 /// What host functions see.
-struct Host {
+pub(super) struct Host {
     wasi: WasiCtx,
     table: ResourceTable,
     limits: StoreLimits,
@@ -26,6 +26,9 @@ impl WasiView for Host {
     }
 }
 
+/// Links components with WASI.
+pub(super) type Linker = wasmtime::component::Linker<Host>;
+
 /// A linked component and the store in which it will live.
 pub(super) struct Loaded {
     store: Store<Host>,
@@ -34,6 +37,7 @@ pub(super) struct Loaded {
 
 pub(super) fn load(
     start: &Start<'_>,
+    linker: Linker,
     artifact: File,
     mut context: WasiCtxBuilder,
 ) -> Result<Loaded, Failure> {
@@ -41,7 +45,7 @@ pub(super) fn load(
         .map_err(|error| Failure::incompatible(wasmtime_chain(&error)))?;
     // Otherwise made at the first instantiation, when seccomp allows no new memfd any more.
     component.initialize_copy_on_write_image().map_err(failed("prepare the guest's memory"))?;
-    let command = command(start.engine, start.options, &component)?;
+    let command = command(linker, start.options, &component)?;
 
     let wasi = &start.options.common().wasi;
     let mut table = ResourceTable::new();
@@ -86,37 +90,41 @@ pub(super) fn check_imports(
 ) -> Result<(), Failure> {
     let component = sys::load_component_bytes(engine, artifact)
         .map_err(failed("load what was just compiled"))?;
-    command(engine, options, &component).map(|_| ())
+    command(linker(engine, options)?, options, &component).map(|_| ())
 }
 
-fn command(
-    engine: &Engine,
-    options: &Options,
-    component: &Component,
-) -> Result<CommandPre<Host>, Failure> {
-    let linker = link(engine, options, component).map_err(failed(CompileStep::Link.text()))?;
-    let instance = linker.instantiate_pre(component).map_err(unlinked)?;
-    CommandPre::new(instance).map_err(|error| {
-        failed(CompileStep::Link.text())(error)
-            .hint("a command component exports `wasi:cli/run@0.2`")
-    })
+/// A linker that knows WASI.
+///
+/// # Errors
+/// If wasmtime refuses.
+pub(super) fn linker(engine: &Engine, options: &Options) -> Result<Linker, Failure> {
+    with_wasi(engine, options).map_err(failed(CompileStep::Link.text()))
 }
 
-fn link(
-    engine: &Engine,
-    options: &Options,
-    component: &Component,
-) -> wasmtime::Result<Linker<Host>> {
-    let common = options.common();
-    let wasi = &common.wasi;
+fn with_wasi(engine: &Engine, options: &Options) -> wasmtime::Result<Linker> {
+    let wasi = &options.common().wasi;
     let mut linker = Linker::new(engine);
     if wasi.cli.or(wasi.common) != Some(false) {
         let mut unstable = LinkOptions::default();
         unstable.network_error_code(wasi.network_error_code == Some(true));
         wasmtime_wasi::p2::add_to_linker_with_options_async(&mut linker, &unstable)?;
     }
-    if common.wasm.unknown_imports_trap == Some(true) {
-        linker.define_unknown_imports_as_traps(component)?;
-    }
     Ok(linker)
+}
+
+fn command(
+    mut linker: Linker,
+    options: &Options,
+    component: &Component,
+) -> Result<CommandPre<Host>, Failure> {
+    if options.common().wasm.unknown_imports_trap == Some(true) {
+        linker
+            .define_unknown_imports_as_traps(component)
+            .map_err(failed(CompileStep::Link.text()))?;
+    }
+    let instance = linker.instantiate_pre(component).map_err(unlinked)?;
+    CommandPre::new(instance).map_err(|error| {
+        failed(CompileStep::Link.text())(error)
+            .hint("a command component exports `wasi:cli/run@0.2`")
+    })
 }

@@ -54,34 +54,68 @@ struct Start<'a> {
     fuel: Option<u64>,
 }
 
+/// What a guest needs and what does not depend on its bytes.
+pub struct Machine {
+    engine: Engine,
+    runtime: tokio::runtime::Runtime,
+    linker: Linker,
+    timeout: Option<Duration>,
+    fuel: Option<u64>,
+}
+
+enum Linker {
+    Module(module::Linker),
+    Component(component::Linker),
+}
+
+impl Machine {
+    /// Sets up wasmtime and its event loop.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn new(config: &RunConfig, options: &Options) -> Result<Self, Failure> {
+        let timeout = least(config.time.map(Duration::from_millis), options.timeout());
+        let fuel = least(config.fuel, options.fuel());
+        let engine = options
+            .config(fuel.is_some(), timeout.is_some(), None)
+            .and_then(|config| Engine::new(&config))
+            .map_err(failed("set up wasmtime"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .step("set up the event loop")?;
+        let linker = match config.kind {
+            Kind::Module => Linker::Module(module::linker(&engine, options)?),
+            Kind::Component => Linker::Component(component::linker(&engine, options)?),
+        };
+        Ok(Self { engine, runtime, linker, timeout, fuel })
+    }
+}
+
 /// Loads the artifact, links it, starts the threads that the guest will need.
 ///
 /// # Errors
 /// [`Failure::incompatible`] if wasmtime refuses the artifact; else the step that failed.
 pub fn prepare(
+    machine: Machine,
     config: &RunConfig,
     options: &Options,
     artifact: File,
     preopens: Vec<Preopened>,
 ) -> Result<Ready, Failure> {
-    let timeout = least(config.time.map(Duration::from_millis), options.timeout());
-    let fuel = least(config.fuel, options.fuel());
-    let engine = options
-        .config(fuel.is_some(), timeout.is_some(), None)
-        .and_then(|config| Engine::new(&config))
-        .map_err(failed("set up wasmtime"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .step("set up the event loop")?;
+    let Machine { engine, runtime, linker, timeout, fuel } = machine;
     let context = context::build(config, options, timeout.is_some(), preopens)?;
     let start = Start { config, options, engine: &engine, timeout, fuel };
     // Sockets and timers of WASI look for the event loop when they are made.
     let guest = {
         let _inside = runtime.enter();
-        match config.kind {
-            Kind::Module => Loaded::Module(module::load(&start, artifact, context)?),
-            Kind::Component => Loaded::Component(component::load(&start, artifact, context)?),
+        match linker {
+            Linker::Module(linker) => {
+                Loaded::Module(module::load(&start, linker, artifact, context)?)
+            }
+            Linker::Component(linker) => {
+                Loaded::Component(component::load(&start, linker, artifact, context)?)
+            }
         }
     };
     let timer = match timeout {

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use wasmtime::error::Context as _;
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store, StoreLimits};
+use wasmtime::{Engine, ExternType, InstancePre, Module, Store, StoreLimits};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -18,6 +18,9 @@ pub(in super::super) struct Host {
     limits: StoreLimits,
 }
 
+/// Links modules with WASI.
+pub(super) type Linker = wasmtime::Linker<Host>;
+
 /// A linked module and the store in which it will live.
 pub(super) struct Loaded {
     store: Store<Host>,
@@ -26,6 +29,7 @@ pub(super) struct Loaded {
 
 pub(super) fn load(
     start: &Start<'_>,
+    mut linker: Linker,
     artifact: File,
     mut context: WasiCtxBuilder,
 ) -> Result<Loaded, Failure> {
@@ -33,8 +37,7 @@ pub(super) fn load(
         .map_err(|error| Failure::incompatible(wasmtime_chain(&error)))?;
     // Otherwise made at the first instantiation, when seccomp allows no new memfd any more.
     module.initialize_copy_on_write_image().map_err(failed("prepare the guest's memory"))?;
-    let linker = linker(start.engine, start.options, &module)?;
-    let instance = linker.instantiate_pre(&module).map_err(unlinked)?;
+    let instance = link(&mut linker, start.options, &module)?;
 
     let host = Host { wasi: context.build_p1(), limits: limits(start.config, start.options) };
     let mut store = Store::new(start.engine, host);
@@ -77,8 +80,7 @@ pub(super) fn check_imports(
 ) -> Result<(), Failure> {
     let module =
         sys::load_module_bytes(engine, artifact).map_err(failed("load what was just compiled"))?;
-    let linker = linker(engine, options, &module)?;
-    linker.instantiate_pre(&module).map_err(unlinked)?;
+    link(&mut linker(engine, options)?, options, &module)?;
     check_start(&module)
 }
 
@@ -96,11 +98,15 @@ fn check_start(module: &Module) -> Result<(), Failure> {
     }
 }
 
-fn linker(engine: &Engine, options: &Options, module: &Module) -> Result<Linker<Host>, Failure> {
-    link(engine, options, module).map_err(failed(CompileStep::Link.text()))
+/// A linker that knows WASI.
+///
+/// # Errors
+/// If wasmtime refuses.
+pub(super) fn linker(engine: &Engine, options: &Options) -> Result<Linker, Failure> {
+    with_wasi(engine, options).map_err(failed(CompileStep::Link.text()))
 }
 
-fn link(engine: &Engine, options: &Options, module: &Module) -> wasmtime::Result<Linker<Host>> {
+fn with_wasi(engine: &Engine, options: &Options) -> wasmtime::Result<Linker> {
     let common = options.common();
     let mut linker = Linker::new(engine);
     if let Some(allow) = common.wasm.unknown_exports_allow {
@@ -116,8 +122,16 @@ fn link(engine: &Engine, options: &Options, module: &Module) -> wasmtime::Result
     super::super::unchecked::add_to_linker(&mut linker)?;
     #[cfg(feature = "test-captive-worker")]
     super::super::captive::add_to_linker(&mut linker)?;
-    if common.wasm.unknown_imports_trap == Some(true) {
-        linker.define_unknown_imports_as_traps(module)?;
-    }
     Ok(linker)
+}
+
+fn link(
+    linker: &mut Linker,
+    options: &Options,
+    module: &Module,
+) -> Result<InstancePre<Host>, Failure> {
+    if options.common().wasm.unknown_imports_trap == Some(true) {
+        linker.define_unknown_imports_as_traps(module).map_err(failed(CompileStep::Link.text()))?;
+    }
+    linker.instantiate_pre(module).map_err(unlinked)
 }

@@ -13,17 +13,35 @@
 //! Calls of the 32-bit and x32 interfaces end the process: other numbers, other arguments, and
 //! nobody who could need them.
 
+#[cfg(test)]
+mod filters;
+#[cfg(test)]
 mod list;
 
-use std::collections::BTreeMap;
+/// What build.rs has made of the lists.
+mod built {
+    use super::{Instruction, Loading};
+    include!(concat!(env!("OUT_DIR"), "/seccomp.rs"));
+}
+
 use std::io;
 use std::os::fd::OwnedFd;
 
 use seccompiler::{BpfProgram, sock_filter};
 
-pub use list::{ListError, Rows, Unlisted};
-
 use super::sys;
+
+/// `struct sock_filter` (uapi/linux/filter.h): code, jt, jf, k.
+type Instruction = (u16, u8, u8, u32);
+/// A call of the `load` rows, and its conditions: the argument's place, the bits that are looked
+/// at, and how they are to be.
+type Loading = (usize, &'static [(u8, u64, u64)]);
+
+/// Stands in a filter for the id of the process that installs it. More than any process can have
+/// (`PID_MAX_LIMIT`, linux/threads.h), and in no row.
+const OWN_PID: u32 = 0x7fff_0001;
+/// `BPF_JMP | BPF_JEQ | BPF_K` (uapi/linux/bpf_common.h): what compares with a number.
+const IF_EQUAL: u16 = 0x15;
 
 /// Which list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,28 +53,61 @@ pub enum List {
 }
 
 impl List {
-    /// The list's TOML text.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
+    /// Its filters for this process, in the order of their installation.
+    fn filters(self) -> impl Iterator<Item = BpfProgram> {
+        let own = std::process::id();
+        let here = move |&(code, jt, jf, k): &Instruction| {
+            let k = if code == IF_EQUAL && k == OWN_PID { own } else { k };
+            sock_filter { code, jt, jf, k }
+        };
+        let programs = match self {
+            Self::Run => built::RUN,
+            Self::Compile => built::COMPILE,
+        };
+        programs.iter().map(move |program| program.iter().map(here).collect())
+    }
+
+    #[cfg(test)]
+    const fn text(self) -> &'static str {
         match self {
             Self::Run => include_str!("../../../../policies/seccomp/run.toml"),
             Self::Compile => include_str!("../../../../policies/seccomp/compile.toml"),
         }
     }
+
+    /// What becomes of calls that the list does not let through.
+    #[cfg(test)]
+    const fn unlisted(self) -> list::Unlisted {
+        match self {
+            Self::Run => list::Unlisted::Asked,
+            Self::Compile => list::Unlisted::Denied,
+        }
+    }
+}
+
+/// Whether a call with these arguments is let through until a guest's module is loaded.
+#[must_use]
+pub fn may_load(call: usize, arguments: &[u64; 6]) -> bool {
+    built::LOAD.iter().any(|(listed, conditions)| {
+        *listed == call
+            && conditions.iter().all(|(place, mask, value)| {
+                arguments.get(usize::from(*place)).is_some_and(|it| it & mask == *value)
+            })
+    })
+}
+
+/// Whether this call ends the process of a guest.
+#[must_use]
+pub fn ends(call: usize) -> bool {
+    built::KILL.contains(&call)
 }
 
 /// Why no filter could be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
-    /// The list is wrong.
-    #[error(transparent)]
-    List(#[from] ListError),
     /// The list was written for x86_64; numbers and arguments of calls differ elsewhere.
     #[error("the seccomp lists are written for x86_64, this machine is {0}")]
     Architecture(&'static str),
-    /// The filter library does not accept the list.
-    #[error("the seccomp list cannot be made a filter")]
-    Filter(#[from] seccompiler::Error),
     /// The kernel does not accept the filter.
     #[error("the kernel does not accept the seccomp filter")]
     Install(#[source] seccompiler::Error),
@@ -70,20 +121,22 @@ pub enum SeccompError {
 /// # Errors
 /// See [`SeccompError`].
 pub fn install(list: List) -> Result<(), SeccompError> {
-    for program in programs(&Rows::parse(list.text())?, Unlisted::Denied)? {
+    check_architecture()?;
+    for program in list.filters() {
         seccompiler::apply_filter_all_threads(&program).map_err(SeccompError::Install)?;
     }
     Ok(())
 }
 
-/// Puts `list` into force for this thread and all that it will start, for good. About what the
-/// list does not name the kernel asks at the descriptor that is returned; until it has an answer,
-/// the caller waits.
+/// Puts the guest's list into force for this thread and all that it will start, for good. About what
+/// the list does not name the kernel asks at the descriptor that is returned; until it has an
+/// answer, the caller waits.
 ///
 /// # Errors
 /// See [`SeccompError`].
-pub fn install_asking(list: List) -> Result<OwnedFd, SeccompError> {
-    let mut programs = programs(&Rows::parse(list.text())?, Unlisted::Asked)?;
+pub fn install_asking() -> Result<OwnedFd, SeccompError> {
+    check_architecture()?;
+    let mut programs: Vec<_> = List::Run.filters().collect();
     let last = programs.pop().unwrap_or_default();
     for program in programs {
         seccompiler::apply_filter(&program).map_err(SeccompError::Install)?;
@@ -91,52 +144,12 @@ pub fn install_asking(list: List) -> Result<OwnedFd, SeccompError> {
     sys::filter_with_listener(&last).map_err(SeccompError::Listen)
 }
 
-/// The filters of a list, in the order in which they must be installed: the last one denies the
-/// call that installs filters. Of several filters' verdicts the kernel takes the strictest.
-fn programs(rows: &Rows, unlisted: Unlisted) -> Result<Vec<BpfProgram>, SeccompError> {
-    if std::env::consts::ARCH != "x86_64" {
-        return Err(SeccompError::Architecture(std::env::consts::ARCH));
+const fn check_architecture() -> Result<(), SeccompError> {
+    if cfg!(target_arch = "x86_64") {
+        Ok(())
+    } else {
+        Err(SeccompError::Architecture(std::env::consts::ARCH))
     }
-    let json = rows.to_json(unlisted);
-    let architecture = seccompiler::TargetArch::x86_64;
-    let mut programs: BTreeMap<_, _> =
-        seccompiler::compile_from_json(json.as_bytes(), architecture)?.into_iter().collect();
-    if unlisted == Unlisted::Asked {
-        programs.values_mut().for_each(ask);
-    }
-    // Their names sort in the right order.
-    let listed = programs.into_values();
-    Ok(std::iter::once(without_x32()).chain(listed).collect())
-}
-
-/// `BPF_RET | BPF_K` (uapi/linux/bpf_common.h).
-const RETURN: u16 = 0x06;
-
-/// Turns `trace` into "ask": the filter library has no word for the latter.
-fn ask(program: &mut BpfProgram) {
-    for instruction in program {
-        if instruction.code == RETURN && instruction.k == libc::SECCOMP_RET_TRACE {
-            instruction.k = libc::SECCOMP_RET_USER_NOTIF;
-        }
-    }
-}
-
-/// Ends the process at a call of the x32 interface, which has the architecture of the others and
-/// one bit more in its numbers (`__X32_SYSCALL_BIT`, asm/unistd.h). The filter library ends it at
-/// calls of other architectures.
-fn without_x32() -> BpfProgram {
-    /// `BPF_LD | BPF_W | BPF_ABS` and `BPF_JMP | BPF_JSET | BPF_K` (uapi/linux/bpf_common.h).
-    const LOAD: u16 = 0x20;
-    const IF_BIT: u16 = 0x45;
-    const X32: u32 = 0x4000_0000;
-    let step = |code, jt, k| sock_filter { code, jt, jf: 0, k };
-    vec![
-        // `seccomp_data.nr` (uapi/linux/seccomp.h).
-        step(LOAD, 0, 0),
-        step(IF_BIT, 1, X32),
-        step(RETURN, 0, libc::SECCOMP_RET_ALLOW),
-        step(RETURN, 0, libc::SECCOMP_RET_KILL_PROCESS),
-    ]
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{DumpableBehavior, chroot, set_dumpable_behavior};
 
 use super::super::sys;
+use super::filters::programs;
+use super::list::{Rows, Unlisted};
 use super::*;
 
 /// Calls in a thread for which the list holds; what is not on it the kernel itself denies. How the
@@ -17,7 +19,13 @@ use super::*;
 fn confined<T: Send + 'static>(list: List, call: fn() -> T) -> T {
     let thread = thread::spawn(move || {
         rustix::thread::set_no_new_privs(true).unwrap();
-        for program in programs(&Rows::parse(list.text()).unwrap(), Unlisted::Denied).unwrap() {
+        let rows = Rows::parse(list.text()).unwrap();
+        for mut program in programs(&rows, Unlisted::Denied).unwrap() {
+            for instruction in &mut program {
+                if instruction.k == OWN_PID {
+                    instruction.k = std::process::id();
+                }
+            }
             seccompiler::apply_filter(&program).unwrap();
         }
         call()
@@ -143,6 +151,32 @@ fn both_lists_become_filters() {
 #[test]
 fn an_unknown_call_is_an_error() {
     let rows = Rows::parse("[[allow]]\nsyscall = \"opeen\"\nreason = \"a typo\"\n").unwrap();
-    let error = programs(&rows, Unlisted::Denied).unwrap_err();
-    assert!(matches!(error, SeccompError::Filter(_)));
+    assert!(programs(&rows, Unlisted::Denied).is_err());
+    let rows = Rows::parse("[[kill]]\nsyscall = \"opeen\"\nreason = \"a typo\"\n").unwrap();
+    assert!(rows.kill_numbers().unwrap_err().to_string().contains("no such system call"));
+}
+
+#[test]
+fn what_is_built_in_is_what_the_lists_say() {
+    for list in [List::Run, List::Compile] {
+        let rows = Rows::parse(list.text()).unwrap();
+        let mut found = 0;
+        let mut expected = programs(&rows, list.unlisted()).unwrap();
+        for instruction in expected.iter_mut().flatten().filter(|it| it.k == OWN_PID) {
+            assert_eq!(instruction.code, IF_EQUAL);
+            instruction.k = std::process::id();
+            found += 1;
+        }
+        assert_eq!(list.filters().collect::<Vec<_>>(), expected, "{list:?}");
+        if list == List::Run {
+            let load = rows.load_numbers().unwrap();
+            assert_eq!(
+                built::LOAD.iter().map(|&(call, args)| (call, args.to_vec())).collect::<Vec<_>>(),
+                load
+            );
+            assert_eq!(built::KILL, rows.kill_numbers().unwrap());
+        }
+        assert_eq!(found, 1, "{list:?} has one row about the process itself");
+        assert_eq!(OWN_PID, super::list::OWN_PID);
+    }
 }

@@ -1,7 +1,8 @@
 //! Each row of the real lists, bent: with one bit of one argument other than the row wants it, the
 //! call is let through only if another row says so.
 
-use super::super::{List, programs};
+use super::super::List;
+use super::super::filters::programs;
 use super::random::answer;
 use super::*;
 
@@ -32,7 +33,7 @@ fn bent(row: &Row, args: [u64; 6]) -> Vec<[u64; 6]> {
 }
 
 fn number(syscall: &str) -> i64 {
-    syscall.parse::<syscalls::Sysno>().unwrap() as i64
+    super::number(syscall).unwrap() as i64
 }
 
 #[test]

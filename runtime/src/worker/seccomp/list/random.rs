@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use seccompiler::{BpfProgram, sock_filter};
 
-use super::super::programs;
+use super::super::filters::programs;
 use super::*;
 
 const CALLS: [(&str, i64); 5] = [

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The rows of one list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rows {
+pub(crate) struct Rows {
     /// Calls that are let through, if one of the call's rows matches.
     #[serde(default)]
     allow: Vec<Row>,
@@ -25,7 +25,7 @@ pub struct Rows {
 
 /// What becomes of calls that no row lets through or answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unlisted {
+pub(crate) enum Unlisted {
     /// The kernel denies them, and kills for those of the rows `kill`.
     Denied,
     /// The kernel asks the supervisor.
@@ -102,11 +102,15 @@ enum Process {
     OwnPid,
 }
 
+/// Stands for the process's own id, which is not known yet; see the constant of this name where
+/// filters are installed.
+pub(crate) const OWN_PID: u32 = 0x7fff_0001;
+
 impl Operand {
     fn number(self) -> u64 {
         match self {
             Self::Number(number) => number,
-            Self::Process(Process::OwnPid) => u64::from(std::process::id()),
+            Self::Process(Process::OwnPid) => OWN_PID.into(),
         }
     }
 }
@@ -127,7 +131,7 @@ enum Width {
 
 /// Why a list is no good.
 #[derive(Debug, thiserror::Error)]
-pub enum ListError {
+pub(crate) enum ListError {
     /// It is not TOML, or a row has a wrong key or value.
     #[error("the seccomp list cannot be read: {0}")]
     Toml(#[from] toml::de::Error),
@@ -146,7 +150,7 @@ impl Rows {
     ///
     /// # Errors
     /// See [`ListError`].
-    pub fn parse(text: &str) -> Result<Self, ListError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ListError> {
         let rows: Self = toml::from_str(text)?;
         rows.check()?;
         Ok(rows)
@@ -206,10 +210,10 @@ impl Rows {
     }
 
     /// The filters for `seccompiler::compile_from_json`, by names that sort in the order of
-    /// installation. They hold for this process: a row may name its id. With [`Unlisted::Asked`]
+    /// installation. With [`Unlisted::Asked`]
     /// the last filter's verdict on what it does not list is `trace`, which the caller replaces.
     #[must_use]
-    pub fn to_json(&self, unlisted: Unlisted) -> String {
+    pub(crate) fn to_json(&self, unlisted: Unlisted) -> String {
         let mut filters = BTreeMap::new();
         if unlisted == Unlisted::Denied && !self.kill.is_empty() {
             let calls = self.kill.iter().map(|row| json!({ "syscall": row.syscall })).collect();
@@ -238,17 +242,34 @@ impl Rows {
         json!(filters).to_string()
     }
 
-    /// Whether a call with these arguments is let through until the module is loaded.
-    pub(crate) fn may_load(&self, syscall: &str, arguments: &[u64; 6]) -> bool {
-        self.load.iter().any(|row| {
-            row.syscall == syscall && row.args.iter().all(|condition| condition.holds(arguments))
-        })
+    /// Numbers of the calls that are let through until the module is loaded, with the conditions
+    /// of a row each: place of the argument, bits that are looked at, and how they are to be.
+    ///
+    /// # Errors
+    /// If there is no such call.
+    pub(crate) fn load_numbers(&self) -> Result<Vec<Loading>, ListError> {
+        let conditions = |row: &Row| {
+            row.args.iter().map(|it| (it.index, it.looked_at(), it.value.number())).collect()
+        };
+        self.load.iter().map(|row| Ok((number(&row.syscall)?, conditions(row)))).collect()
     }
 
-    /// Calls that end the process.
-    pub(crate) fn kill(&self) -> impl Iterator<Item = &str> {
-        self.kill.iter().map(|row| row.syscall.as_str())
+    /// Numbers of the calls that end the process.
+    ///
+    /// # Errors
+    /// If there is no such call.
+    pub(crate) fn kill_numbers(&self) -> Result<Vec<usize>, ListError> {
+        self.kill.iter().map(|row| number(&row.syscall)).collect()
     }
+}
+
+/// A `load` row.
+type Loading = (usize, Vec<(u8, u64, u64)>);
+
+fn number(syscall: &str) -> Result<usize, ListError> {
+    let call: syscalls::Sysno =
+        syscall.parse().map_err(|()| wrong(syscall, "there is no such system call"))?;
+    Ok(call as usize)
 }
 
 fn filter(mismatch: Value, matched: Value, calls: Vec<Value>) -> Value {
@@ -295,6 +316,7 @@ impl Condition {
         self.mask.unwrap_or(u64::MAX) & cut
     }
 
+    #[cfg(test)]
     fn holds(&self, arguments: &[u64; 6]) -> bool {
         let argument = arguments.get(usize::from(self.index));
         argument.is_some_and(|argument| argument & self.looked_at() == self.value.number())
