@@ -42,6 +42,8 @@ pub fn run(
         layers.landlock = Some(landlock::confine_guest(&directories)?);
     }
 
+    let event_loop = guest::EventLoop::new()?;
+
     // Before hostile bytes come in. What the module's loading needs beyond the guest's list, the
     // supervisor lets through until it is loaded.
     let listener = seccomp::install_asking().step("install the seccomp filter")?;
@@ -64,7 +66,8 @@ pub fn run(
     expect(channel, &ToWorker::Load)?;
 
     // 4. Everything that needs executable memory.
-    let ready = guest::prepare(machine, config, &options, File::from(artifact), preopens)?;
+    let ready =
+        guest::prepare(machine, event_loop, config, &options, File::from(artifact), preopens)?;
 
     // 5. From here on there is none.
     tell(channel, &FromWorker::Loaded { layers })?;

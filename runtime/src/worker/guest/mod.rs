@@ -57,7 +57,6 @@ struct Start<'a> {
 /// What a guest needs and what does not depend on its bytes.
 pub struct Machine {
     engine: Engine,
-    runtime: tokio::runtime::Runtime,
     linker: Linker,
     timeout: Option<Duration>,
     fuel: Option<u64>,
@@ -69,7 +68,7 @@ enum Linker {
 }
 
 impl Machine {
-    /// Sets up wasmtime and its event loop.
+    /// Sets up wasmtime.
     ///
     /// # Errors
     /// The step that failed.
@@ -80,15 +79,26 @@ impl Machine {
             .config(fuel.is_some(), timeout.is_some(), None)
             .and_then(|config| Engine::new(&config))
             .map_err(failed("set up wasmtime"))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .step("set up the event loop")?;
         let linker = match config.kind {
             Kind::Module => Linker::Module(module::linker(&engine, options)?),
             Kind::Component => Linker::Component(component::linker(&engine, options)?),
         };
-        Ok(Self { engine, runtime, linker, timeout, fuel })
+        Ok(Self { engine, linker, timeout, fuel })
+    }
+}
+
+/// What the guest's calls wait with.
+#[derive(Debug)]
+pub struct EventLoop(tokio::runtime::Runtime);
+
+impl EventLoop {
+    /// Makes one. No seccomp list has the calls for that.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn new() -> Result<Self, Failure> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().map(Self).step("set up the event loop")
     }
 }
 
@@ -98,12 +108,13 @@ impl Machine {
 /// [`Failure::incompatible`] if wasmtime refuses the artifact; else the step that failed.
 pub fn prepare(
     machine: Machine,
+    EventLoop(runtime): EventLoop,
     config: &RunConfig,
     options: &Options,
     artifact: File,
     preopens: Vec<Preopened>,
 ) -> Result<Ready, Failure> {
-    let Machine { engine, runtime, linker, timeout, fuel } = machine;
+    let Machine { engine, linker, timeout, fuel } = machine;
     let context = context::build(config, options, timeout.is_some(), preopens)?;
     let start = Start { config, options, engine: &engine, timeout, fuel };
     // Sockets and timers of WASI look for the event loop when they are made.
