@@ -23,6 +23,8 @@ pub enum Task {
     Python,
     /// Run the fuzz targets.
     Fuzz,
+    /// Run the tests that need no machine of their own.
+    Unit,
 }
 
 struct Package {
@@ -35,7 +37,7 @@ const fn package(task: Task, name: &'static str, why: &'static str) -> Package {
     Package { name, task, why }
 }
 
-const PACKAGES: [Package; 20] = [
+const PACKAGES: [Package; 21] = [
     package(Task::Bpf, "rustc-web", "the rustc that has a core library for the BPF target"),
     package(Task::Bpf, "libstd-rust-web-dev-bpf", "that core library"),
     package(Task::Bpf, "llvm-22-dev", "bpf-linker is built against it"),
@@ -56,6 +58,7 @@ const PACKAGES: [Package; 20] = [
     package(Task::Guests, "libclang-rt-22-dev-wasm32", "their compiler runtime"),
     package(Task::Python, "python3-pip", "fetches ready-made guests and tools from PyPI"),
     package(Task::Fuzz, "g++", "compiles libFuzzer"),
+    package(Task::Unit, "strace", "tells which system calls the workers need"),
 ];
 
 /// Makes sure that everything for these tasks is installed: names what is missing and installs

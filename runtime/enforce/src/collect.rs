@@ -6,6 +6,7 @@ use std::fs;
 use crate::{
     cgroup::Parent,
     error::{Result, Step as _},
+    privilege::AsRoot,
     programs::{self, BPFFS, Build, HostLock, Pins},
 };
 
@@ -27,6 +28,7 @@ pub struct Collected {
 /// # Errors
 /// If something of it cannot be looked at or removed.
 pub fn collect(_lock: &HostLock) -> Result<Collected> {
+    let _root = AsRoot::enter()?;
     let mut collected = Collected::default();
     let mut living = Vec::new();
     for parent in Parent::every()? {

@@ -25,6 +25,7 @@ use crate::{
     cgroup::{Cgroup, Limits, Parent},
     error::{Error, Result, Step as _},
     isolation::Identity,
+    privilege::AsRoot,
     programs::{self, Build, HostLock, Pins, Shared, SwapLock},
     records::Records,
     spawn::{Process, Request},
@@ -81,6 +82,7 @@ impl Guest {
     /// # Errors
     /// If a layer is missing; the hint says which.
     pub fn create(build: &Build, limits: &Limits, ring_bytes: u32) -> Result<Self> {
+        let _root = AsRoot::enter()?;
         let lock = HostLock::take()?;
         let mut pins = programs::open(build, &lock)?;
         let parent = Parent::open(build)?;
@@ -150,6 +152,7 @@ impl Guest {
         preopen: usize,
         fd: std::os::fd::BorrowedFd<'_>,
     ) -> Result<()> {
+        let _root = AsRoot::enter()?;
         let _lock = HostLock::take()?;
         let id = self.pins.marks.root(fd)?;
         table.set_root(preopen, id).step(|| "write a preopen's root into the table".into())
@@ -161,6 +164,7 @@ impl Guest {
     /// # Errors
     /// If the kernel refuses a mark, or there are too many files.
     pub fn links(&mut self, table: &mut Table, files: Vec<LinkedFile>) -> Result<()> {
+        let _root = AsRoot::enter()?;
         let lock = HostLock::take()?;
         self.mark_links(table, files, &lock)
     }
@@ -191,6 +195,7 @@ impl Guest {
     /// # Errors
     /// If the kernel refuses the mark.
     pub fn runtime_file(&mut self, fd: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+        let _root = AsRoot::enter()?;
         let _lock = HostLock::take()?;
         self.pins.marks.runtime_file(fd)
     }
@@ -200,6 +205,7 @@ impl Guest {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(&mut self, request: &Request<'_>) -> Result<Process> {
+        let _root = AsRoot::enter()?;
         let Some(cgroup) = &self.cgroup else { return Err(Error::new("find the guest's cgroup")) };
         crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)
     }
@@ -222,6 +228,7 @@ impl Guest {
     /// If the kernel has no memory for it, or others replace their tables for a minute; then
     /// everything stays as it was.
     pub fn arm(&mut self, table: &Table) -> Result<()> {
+        let _root = AsRoot::enter()?;
         self.put(table, ARM_TIMEOUT)
     }
 
@@ -231,6 +238,7 @@ impl Guest {
     /// # Errors
     /// As of both.
     pub fn replace(&mut self, table: &mut Table, files: Vec<LinkedFile>) -> Result<()> {
+        let _root = AsRoot::enter()?;
         let before = self.linked.len();
         let linked = if files.is_empty() {
             Ok(())
@@ -254,7 +262,7 @@ impl Guest {
         let id = self.id();
         let first = self.table.is_none();
         let _lock = if first { None } else { Some(SwapLock::take(limit)?) };
-        let entered = self.pins.tables.insert(id, table.map(), 0);
+        let entered = self.pins.tables.insert(id, table.map());
         if let Err(error) = entered {
             table.release(&self.pins.tables);
             return Err(full(error, "TABLES"));
@@ -297,6 +305,7 @@ impl Guest {
     /// If a controller is missing or the kernel refuses a value. Then some of the limits may be
     /// the new ones.
     pub fn set_limits(&self, limits: &Limits) -> Result<()> {
+        let _root = AsRoot::enter()?;
         self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.set_limits(limits))
     }
 
@@ -323,6 +332,7 @@ impl Guest {
     /// # Errors
     /// If the kernel refuses.
     pub fn kill(&self) -> Result<()> {
+        let _root = AsRoot::enter()?;
         self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill)
     }
 
@@ -339,6 +349,8 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        // What cannot be removed is found by the next start.
+        let _root = AsRoot::enter();
         let id = self.id();
         // An entry that comes later would stay.
         let _ = self.settle();

@@ -92,6 +92,16 @@ impl Isolation {
         flags as u64
     }
 
+    /// Capabilities that the worker needs to give up its rights, where its user is not root: in its
+    /// own user namespace alone.
+    pub(crate) fn ambient(&self) -> &'static [u32] {
+        /// uapi/linux/capability.h.
+        const SETGID: u32 = 6;
+        const SETUID: u32 = 7;
+        const SETPCAP: u32 = 8;
+        if rustix::process::geteuid().is_root() { &[] } else { &[SETGID, SETUID, SETPCAP] }
+    }
+
     /// Tells the kernel which ids the namespace of the process `pid` knows: each by its own
     /// number (user_namespaces(7)).
     ///

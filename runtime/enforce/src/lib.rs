@@ -21,6 +21,7 @@ pub mod host;
 pub mod isolation;
 pub mod log;
 pub mod mark;
+pub mod privilege;
 pub mod programs;
 pub mod records;
 pub mod spawn;

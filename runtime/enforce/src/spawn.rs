@@ -85,6 +85,7 @@ pub fn spawn(
         environment: request.environment,
         descriptors: &descriptors,
         namespaces: request.isolation.as_ref().map_or(0, Isolation::flags),
+        ambient: request.isolation.as_ref().map_or(&[], Isolation::ambient),
     };
     let spawned = sys::spawn_into(cgroup, &program, |pid| match &request.isolation {
         Some(isolation) => isolation.map_ids(pid),

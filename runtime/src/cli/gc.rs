@@ -24,7 +24,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(_args: &Args) -> Result<ExitCode> {
-    need(&["root", "cgroup", "bpffs"])?;
+    need(&["capabilities", "cgroup", "bpffs"])?;
     let lock = programs::HostLock::take()?;
     let collected = collect::collect(&lock)?;
     // A socket belongs to nobody once its guest's cgroup is gone.

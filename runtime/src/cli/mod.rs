@@ -89,6 +89,9 @@ enum Command {
 /// Reads the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Err(error) = wasi_guard_enforce::privilege::begin() {
+        return finish(Err(error.into()), false);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

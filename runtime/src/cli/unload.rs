@@ -23,7 +23,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(_args: &Args) -> Result<ExitCode> {
-    need(&["root", "bpffs"])?;
+    need(&["capabilities", "bpffs"])?;
     let lock = programs::HostLock::take()?;
     let removed = programs::unload(&lock)?;
     let mut text = String::new();

@@ -25,7 +25,7 @@ use rustix::{
     },
     process::{chdir, pivot_root},
 };
-use wasi_guard_enforce::programs::run_dir;
+use wasi_guard_enforce::{privilege::AsRoot, programs::run_dir};
 use wasi_guard_policy::PreopenKind;
 
 use super::{Error, Plan, sys::unshare_mounts};
@@ -102,6 +102,8 @@ fn failed(step: &str, error: Errno) -> Error {
 /// directories and the namespace.
 fn build(place: &Path, contents: Vec<Content>) -> Result<(Vec<OwnedFd>, OwnedFd), Error> {
     let step = |what: &'static str| move |error| failed(what, error);
+    // The place is root's.
+    let _root = AsRoot::enter()?;
     unshare_mounts().map_err(step("make a mount namespace for single files"))?;
     // What is mounted here must not appear anywhere else.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)

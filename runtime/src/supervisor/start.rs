@@ -12,6 +12,7 @@ use wasi_guard_abi::operation::{Operation, Reason};
 use wasi_guard_enforce::{
     guest::Guest,
     isolation::Isolation,
+    privilege::AsRoot,
     programs::{Build, run_dir},
     records::Denial,
     spawn::{Process, Request},
@@ -134,6 +135,7 @@ pub(crate) fn start(
 /// The canary's directory. It is readable for everybody, so that nothing but the kernel's
 /// verdict stands between it and the worker.
 fn canary() -> Result<OwnedFd, Error> {
+    let _root = AsRoot::enter()?;
     let dir = run_dir()?;
     let path = dir.join(CANARY);
     let step = |error| Error::step(format!("write the canary {}", path.display()), error);

@@ -68,13 +68,16 @@ fn without_root_or_its_capabilities_nothing_starts() {
     let place = Place::new();
     for (drop, word) in [
         ("setpriv --reuid 65534 --regid 65534 --clear-groups", "uid 65534"),
-        ("setpriv --bounding-set -bpf,-sys_admin", "CAP_BPF, CAP_SYS_ADMIN"),
+        ("setpriv --bounding-set -bpf,-setuid", "CAP_BPF, CAP_SETUID"),
     ] {
         for command in [RUN, "wasi-guard unload"] {
             let output = on_host(&place, "", &format!("{drop} {command}"));
             let text = stderr(&output);
             assert_eq!(output.status.code(), Some(125), "{drop} {command}: {text}");
-            assert!(text.contains("the layer `root` is missing"), "{drop} {command}: {text}");
+            assert!(
+                text.contains("the layer `capabilities` is missing"),
+                "{drop} {command}: {text}"
+            );
             assert!(text.contains(word) && text.contains("hint: run as root"), "{text}");
         }
     }
@@ -124,7 +127,7 @@ fn the_doctor_is_quiet_when_asked_and_tells_people_what_it_tells_scripts() {
     let table = on_host(&place, take, "wasi-guard doctor");
     assert_eq!(table.status.code(), Some(1));
     let table = String::from_utf8(table.stdout).unwrap();
-    assert!(table.contains("bpffs       MISSING  no bpffs at /sys/fs/bpf\n"), "{table}");
+    assert!(table.contains("bpffs         MISSING  no bpffs at /sys/fs/bpf\n"), "{table}");
     assert!(table.contains("hint: mount -t bpf bpf /sys/fs/bpf"), "{table}");
     assert!(table.contains("This host cannot guard: bpffs"), "{table}");
 }

@@ -190,6 +190,82 @@ pub(crate) fn files() -> String {
     )
 }
 
+/// What [`files`] leaves out, on a file of its own: reading and writing at a place, in pieces and at
+/// the end, space, advice, flags, clocks, waiting for stdin. Ends as [`files`] does.
+pub(crate) fn more_files() -> String {
+    command(
+        &format!(
+            r#"{PROC_EXIT} {FD_WRITE}
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read"
+    (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pread"
+    (func $pread (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pwrite"
+    (func $pwrite (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek"
+    (func $seek (param i32 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_advise"
+    (func $advise (param i32 i64 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_datasync" (func $datasync (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_get" (func $fstat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $fdstat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_set_flags"
+    (func $setfl (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+  (import "wasi_snapshot_preview1" "clock_res_get" (func $res (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get"
+    (func $time (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff"
+    (func $poll (param i32 i32 i32 i32) (result i32)))"#
+        ),
+        r#"(data (i32.const 100) "more")
+  (data (i32.const 150) "content")
+  (func $check (param $errno i32) (param $step i32)
+    (if (local.get $errno) (then (call $proc_exit (local.get $step)))))
+  (func (export "_start") (local $fd i32)
+    ;; create `more`, to read and to write
+    (call $check (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 4)
+      (i32.const 1) (i64.const 0x1fffffff) (i64.const 0) (i32.const 0) (i32.const 0)) (i32.const 1))
+    (local.set $fd (i32.load (i32.const 0)))
+    ;; two pieces
+    (i32.store (i32.const 16) (i32.const 150))
+    (i32.store (i32.const 20) (i32.const 3))
+    (i32.store (i32.const 24) (i32.const 153))
+    (i32.store (i32.const 28) (i32.const 4))
+    (call $check (call $fd_write (local.get $fd) (i32.const 16) (i32.const 2) (i32.const 40))
+      (i32.const 2))
+    (call $check (call $pwrite (local.get $fd) (i32.const 16) (i32.const 2) (i64.const 2)
+      (i32.const 40)) (i32.const 3))
+    (call $check (call $seek (local.get $fd) (i64.const 0) (i32.const 0) (i32.const 48))
+      (i32.const 4))
+    (call $check (call $fd_read (local.get $fd) (i32.const 16) (i32.const 2) (i32.const 40))
+      (i32.const 5))
+    (call $check (call $pread (local.get $fd) (i32.const 16) (i32.const 2) (i64.const 1)
+      (i32.const 40)) (i32.const 6))
+    (call $check (call $advise (local.get $fd) (i64.const 0) (i64.const 1) (i32.const 3))
+      (i32.const 7))
+    (call $check (call $datasync (local.get $fd)) (i32.const 8))
+    (call $check (call $fstat (local.get $fd) (i32.const 304)) (i32.const 9))
+    (call $check (call $fdstat (local.get $fd) (i32.const 304)) (i32.const 10))
+    ;; append
+    (call $check (call $setfl (local.get $fd) (i32.const 1)) (i32.const 11))
+    (call $check (call $fd_write (local.get $fd) (i32.const 16) (i32.const 2) (i32.const 40))
+      (i32.const 12))
+    (call $check (call $yield) (i32.const 13))
+    (call $check (call $res (i32.const 1) (i32.const 304)) (i32.const 14))
+    (call $check (call $time (i32.const 0) (i64.const 1) (i32.const 304)) (i32.const 15))
+    (call $check (call $random (i32.const 304) (i32.const 8)) (i32.const 16))
+    ;; until stdin can be read: subscription at 400 with tag 1 (fd_read) of descriptor 0
+    (i32.store8 (i32.const 408) (i32.const 1))
+    (i32.store (i32.const 416) (i32.const 0))
+    (call $check (call $poll (i32.const 400) (i32.const 512) (i32.const 1) (i32.const 40))
+      (i32.const 17)))"#,
+    )
+}
+
 /// Imports a function that nobody provides.
 pub(crate) fn unknown_import() -> &'static str {
     r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#

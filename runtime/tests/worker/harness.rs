@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,6 +22,13 @@ use wasi_guard::supervisor::syscalls::Syscalls;
 use wasi_guard_enforce::isolation::Identity;
 
 pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_wasi-guard");
+/// Environment variable with a program to start in place of [`EXECUTABLE`]: see `rows`.
+pub(crate) const INSTEAD: &str = "WASI_GUARD_TEST_WORKER";
+
+/// What is started as a worker.
+pub(crate) fn worker() -> PathBuf {
+    std::env::var_os(INSTEAD).map_or_else(|| EXECUTABLE.into(), PathBuf::from)
+}
 pub(crate) const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 
 /// A run to be.
@@ -101,7 +108,7 @@ impl Run {
             fuel: self.fuel.is_some(),
             epochs: self.time.is_some() || options.timeout().is_some(),
             target: None,
-            worker: Path::new(EXECUTABLE),
+            worker: &worker(),
         };
         let mut source = Source::read(file_with(&self.module))?;
         compile::obtain(&mut source, &request, cache)
@@ -168,7 +175,7 @@ pub(crate) fn start(
 ) -> Outcome {
     let (channel, theirs) = Channel::pair().unwrap();
     descriptors.push((theirs, CONTROL_FD));
-    let mut command = worker_command(Path::new(EXECUTABLE), descriptors);
+    let mut command = worker_command(&worker(), descriptors);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(command);

@@ -11,6 +11,7 @@ mod compiling;
 mod guests;
 mod harness;
 mod refusing;
+mod rows;
 mod running;
 mod sockets;
 #[cfg(feature = "test-unchecked-host")]

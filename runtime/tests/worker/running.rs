@@ -131,6 +131,22 @@ fn a_preopen_can_be_worked_in() {
 }
 
 #[test]
+fn files_are_read_and_written_at_places_and_in_pieces() {
+    for time in [None, Some(60_000)] {
+        let more = guests::more_files();
+        for module in [more.clone().into_bytes(), guests::component(&more)] {
+            let directory = tempfile::tempdir().unwrap();
+            let preopens = vec![(directory.path().to_owned(), "/")];
+            let outcome = Run { preopens, time, stdin: "x", ..Run::new(module) }.go();
+            assert_eq!(outcome.code(), 0, "step of `more_files`: {outcome:?}");
+            // Of several pieces WASI takes the first: `con`, over it from the third byte on, then
+            // what was read from the second byte on at the end.
+            assert_eq!(read(directory.path().join("more")), "coconoco");
+        }
+    }
+}
+
+#[test]
 fn audit_mode_runs_without_landlock_and_with_a_filter_that_lets_all_through() {
     let outcome = Run { mode: Mode::Audit, ..Run::new(guests::hello()) }.go();
     assert_eq!(outcome.code(), 0, "{outcome:?}");

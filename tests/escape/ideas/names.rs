@@ -124,7 +124,7 @@ fn judged() -> Vec<Idea<'static>> {
             }
             it
         }),
-        attempt("see_metadata", Works, Denied("stat"), |d| {
+        attempt("see_metadata_by_the_older_call", Works, Unlisted, |d| {
             let (path, place) = (d.text(Scene::text("outside/secret")), d.zeros(144));
             call!(d, SYS_newfstatat, AT_FDCWD, path, place, 0)
         }),
@@ -133,9 +133,10 @@ fn judged() -> Vec<Idea<'static>> {
             call!(d, SYS_statx, AT_FDCWD, path, 0, 0xfff, place)
         }),
         attempt("see_metadata_of_what_was_opened_as_a_path", Works, Denied("stat"), |d| {
-            let (path, place) = (d.text(Scene::text("outside/secret")), d.zeros(144));
+            let (path, place) = (d.text(Scene::text("outside/secret")), d.zeros(256));
+            let empty = d.text("");
             let file = call!(d, SYS_openat, AT_FDCWD, path, O_PATH);
-            let it = call!(d, SYS_fstat, file, place);
+            let it = call!(d, SYS_statx, file, empty, libc::AT_EMPTY_PATH, 0xfff, place);
             call!(d, SYS_close, file);
             it
         }),

@@ -6,8 +6,10 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result};
 
 use super::{Context, Counts};
+use crate::host::{self, Task};
 
 pub(super) fn run(context: &Context) -> Result<Counts> {
+    host::ensure(&[Task::Unit])?;
     let mut command = context.project.cargo(["test", "--release", "--workspace", "--no-fail-fast"]);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;

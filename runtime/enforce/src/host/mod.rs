@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use aya::programs::{LsmAttachType, ProgramType};
 
 use crate::{
-    cgroup, programs,
+    cgroup, privilege, programs,
     programs::{btf::KernelTypes, hooks::HOOKS},
 };
 
@@ -80,7 +80,7 @@ pub fn probe() -> Vec<Layer> {
 pub fn cheap() -> Vec<Layer> {
     vec![
         layer("kernel", "LSM hooks and helpers", kernel()),
-        layer("root", "load BPF programs, create cgroups", root()),
+        layer("capabilities", "load BPF programs, make workers other users", capabilities()),
         layer("cgroup", "tells guests from other processes", cgroup2()),
         layer("bpffs", "keeps programs in force between runs", bpffs()),
         layer("lsm", "asks the BPF programs for verdicts", lsm()),
@@ -118,23 +118,15 @@ fn kernel() -> Result<String, (String, String)> {
     Ok(release)
 }
 
-fn root() -> Result<String, (String, String)> {
-    use caps::{CapSet, Capability};
-    let needed = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_SYS_ADMIN];
-    let have = caps::read(None, CapSet::Effective).unwrap_or_default();
-    let lacking: Vec<_> =
-        needed.iter().filter(|cap| !have.contains(cap)).map(ToString::to_string).collect();
-    if lacking.is_empty() && rustix::process::geteuid().is_root() {
-        Ok("uid 0".into())
+fn capabilities() -> Result<String, (String, String)> {
+    let user = rustix::process::geteuid().as_raw();
+    let lacking: Vec<_> = privilege::lacking().iter().map(ToString::to_string).collect();
+    if lacking.is_empty() {
+        Ok(format!("uid {user}"))
     } else {
-        let lacking = if lacking.is_empty() {
-            String::new()
-        } else {
-            format!(" without {}", lacking.join(", "))
-        };
         missing(
-            format!("uid {}{lacking}", rustix::process::geteuid().as_raw()),
-            "run as root (sudo wasi-guard ...); the guest itself runs without any privilege",
+            format!("uid {user} without {}", lacking.join(", ")),
+            "run as root (sudo wasi-guard ...), or give the executable capabilities (docs/host-setup.md); the guest itself runs without any privilege",
         )
     }
 }

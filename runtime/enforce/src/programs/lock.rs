@@ -11,7 +11,10 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-use crate::error::{Error, Result, Step as _};
+use crate::{
+    error::{Error, Result, Step as _},
+    privilege::AsRoot,
+};
 
 /// Runtime directory: locks, the canary that self-tests open, the sockets of supervisors.
 const RUN_DIR: &str = "/run/wasi-guard";
@@ -79,6 +82,7 @@ fn lock_within(name: &str, limit: Duration) -> Result<File> {
 }
 
 fn open(name: &str) -> Result<(File, PathBuf)> {
+    let _root = AsRoot::enter()?;
     let path = run_dir()?.join(name);
     let file = File::options()
         .create(true)
@@ -96,12 +100,13 @@ fn open(name: &str) -> Result<(File, PathBuf)> {
 /// # Errors
 /// If it cannot be made.
 pub fn run_dir() -> Result<PathBuf> {
+    let _root = AsRoot::enter()?;
     let path = PathBuf::from(RUN_DIR);
     // Others may pass, not list: a guest's worker opens the canary in it.
     fs::DirBuilder::new().recursive(true).mode(0o711).create(&path).map_err(|error| {
         Error::new(format!("create {}", path.display()))
             .because(error)
-            .hint("guarded runs need root")
+            .hint("guarded runs need root, or CAP_SETUID; `wasi-guard doctor` tells more")
     })?;
     Ok(path)
 }

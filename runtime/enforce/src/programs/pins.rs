@@ -30,6 +30,7 @@ use crate::{
     error::{Error, Result, Step as _},
     log::DebugLog,
     mark::Marks,
+    privilege::AsRoot,
 };
 
 /// Maps of the object that userspace works with; each is pinned.
@@ -97,8 +98,7 @@ impl Pins {
         Ok(Self {
             host,
             guests: HashMap::try_from(map(dir, "GUESTS")?).step(|| "use the map GUESTS".into())?,
-            tables: HashOfMaps::try_from(map(dir, "TABLES")?)
-                .step(|| "use the map TABLES".into())?,
+            tables: Tables::open(&dir.join("TABLES"))?,
             rings: rings(dir)?,
             loading: HashMap::try_from(map(dir, "LOADING")?)
                 .step(|| "use the map LOADING".into())?,
@@ -169,7 +169,7 @@ impl Pins {
             // Each of the two waits for all programs that run (`maybe_wait_bpf_programs` in the
             // kernel's kernel/bpf/syscall.c): better at the same time.
             let thread = std::thread::Builder::new().spawn_scoped(scope, &mut ring);
-            let _ = tables.remove(&cgroup);
+            let _ = tables.remove(cgroup);
             thread.map(drop).is_err()
         })
         .then(ring);
@@ -197,6 +197,7 @@ impl Pins {
     /// # Errors
     /// If the log's map cannot be found.
     pub fn debug_log(&self) -> Result<DebugLog> {
+        let _root = AsRoot::enter()?;
         let path = self.dir.join("prog_file_open");
         let info = ProgramInfo::from_pin(&path).step(|| format!("open {}", path.display()))?;
         DebugLog::of_program(info.id())
@@ -246,6 +247,7 @@ pub(crate) fn own_programs() -> BTreeSet<u32> {
 /// # Errors
 /// If guests run, or a pin cannot be removed. Returns the directories removed.
 pub fn unload(_lock: &super::HostLock) -> Result<Vec<PathBuf>> {
+    let _root = AsRoot::enter()?;
     let mut removed = Vec::new();
     let entries = fs::read_dir(BPFFS).step(|| format!("list {BPFFS}"))?;
     for entry in entries.flatten() {

@@ -6,23 +6,73 @@
 
 use std::{
     fs,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
-use aya::maps::{Array, HashOfMaps, Map, MapData};
+use aya::maps::{Array, HashOfMaps, Map, MapData, MapError};
 use wasi_guard_abi::table::Chunk;
 use wasi_guard_policy::compile::Table;
 
 use crate::{
     error::{Error, Result, Step as _},
     guest::INNER_MAP,
+    sys,
 };
 
 /// What the names of pinned tables begin with.
 const PREFIX: &str = "table_";
 
 /// The map of tables: the cgroup's id to the guest's table.
-pub(crate) type Tables = HashOfMaps<MapData, u64, MapData>;
+pub(crate) struct Tables {
+    map: HashOfMaps<MapData, u64, MapData>,
+    /// The same map.
+    data: MapData,
+}
+
+impl Tables {
+    /// The map that is pinned at `pin`.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is another one.
+    pub(crate) fn open(pin: &Path) -> Result<Self> {
+        let data = || MapData::from_pin(pin).step(|| format!("open {}", pin.display()));
+        let step = || format!("use {}", pin.display());
+        let map = Map::from_map_data(data()?).step(step)?;
+        Ok(Self { map: HashOfMaps::try_from(map).step(step)?, data: data()? })
+    }
+
+    /// Enters a guest's table, or replaces it.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub(crate) fn insert(
+        &mut self,
+        guest: u64,
+        table: &MapData,
+    ) -> std::result::Result<(), MapError> {
+        self.map.insert(guest, table, 0)
+    }
+
+    /// Removes a guest's table.
+    ///
+    /// # Errors
+    /// Of the system call, also if there is none.
+    pub(crate) fn remove(&mut self, guest: u64) -> std::result::Result<(), MapError> {
+        self.map.remove(&guest)
+    }
+
+    /// Whether a guest decides by the table with the kernel's number `id`.
+    fn uses(&self, id: u32) -> bool {
+        self.map.keys().flatten().any(|guest| {
+            match sys::inner_map_id(self.data.fd().as_fd(), guest) {
+                Ok(used) => used == id,
+                // In doubt it stays. A guest that has ended meanwhile uses none.
+                Err(error) => error.raw_os_error() != Some(libc::ENOENT),
+            }
+        })
+    }
+}
 
 /// A table in the kernel.
 #[derive(Debug)]
@@ -68,7 +118,7 @@ impl Shared {
     /// Unpins the table, unless a guest in `tables` decides by it. One that is about to may be
     /// overlooked: it holds the table itself, and others make another one.
     pub(crate) fn release(self, tables: &Tables) {
-        if self.id().is_some_and(|id| !is_used(id, tables)) {
+        if self.id().is_some_and(|id| !tables.uses(id)) {
             // Gone already, or swept by the next start.
             let _ = fs::remove_file(&self.pin);
         }
@@ -93,13 +143,6 @@ pub(crate) fn pinned(dir: &Path) -> Vec<PathBuf> {
     let mut pins: Vec<PathBuf> = entries.filter(is_table).collect();
     pins.sort();
     pins
-}
-
-fn is_used(id: u32, tables: &Tables) -> bool {
-    tables.keys().flatten().any(|guest| {
-        let table = tables.get(&guest, 0);
-        table.is_ok_and(|table| table.info().is_ok_and(|info| info.id() == id))
-    })
 }
 
 fn fill(table: &Table, count: u32) -> Result<MapData> {

@@ -20,6 +20,9 @@ pub struct Program<'a> {
     pub descriptors: &'a [(RawFd, RawFd)],
     /// `CLONE_NEW*`: namespaces that it gets for itself.
     pub namespaces: u64,
+    /// Capabilities that it has at its start although its user is not root: it must have them in
+    /// its user namespace.
+    pub ambient: &'a [u32],
 }
 
 /// A new process.
@@ -104,7 +107,7 @@ pub fn spawn_into(
     if pid == 0 {
         let gate = (gate.as_raw_fd(), opener.as_raw_fd());
         // SAFETY: see above; the function does not return.
-        unsafe { child(gate, program.descriptors, &executable, &argv, &envp, &writer) }
+        unsafe { child(gate, program, &executable, &argv, &envp, &writer) }
     }
     drop((writer, gate));
     // SAFETY: clone3 has put a new descriptor there, which nobody else owns.
@@ -160,7 +163,7 @@ pub fn lift(fd: BorrowedFd<'_>, floor: RawFd) -> io::Result<OwnedFd> {
 /// Runs in a child of clone3 without `CLONE_VM`; all pointers are valid.
 unsafe fn child(
     (gate, opener): (RawFd, RawFd),
-    descriptors: &[(RawFd, RawFd)],
+    program: &Program<'_>,
     executable: &OwnedFd,
     argv: &[*const libc::c_char],
     envp: &[*const libc::c_char],
@@ -193,7 +196,10 @@ unsafe fn child(
             {
                 break 'run *libc::__errno_location();
             }
-            for &(from, to) in descriptors {
+            if !program.ambient.is_empty() && !keep(program.ambient) {
+                break 'run *libc::__errno_location();
+            }
+            for &(from, to) in program.descriptors {
                 if libc::dup2(from, to) < 0 {
                     break 'run *libc::__errno_location();
                 }
@@ -217,6 +223,50 @@ unsafe fn child(
         let bytes = failed.to_ne_bytes();
         libc::write(report.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
         libc::_exit(NOT_STARTED)
+    }
+}
+
+/// `struct __user_cap_header_struct` and two of `struct __user_cap_data_struct`
+/// (uapi/linux/capability.h), version 3.
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Keeps these capabilities through execve: inheritable and ambient (capabilities(7)). Sets errno if
+/// it answers false.
+///
+/// # Safety
+/// Async-signal-safe: system calls on memory of this frame.
+unsafe fn keep(capabilities: &[u32]) -> bool {
+    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: header and data have the layout that version 3 has, and are valid to read and write.
+    unsafe {
+        if libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) != 0 {
+            return false;
+        }
+        for part in &mut data {
+            part.inheritable = part.permitted;
+        }
+        if libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) != 0 {
+            return false;
+        }
+        capabilities.iter().all(|capability| {
+            let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+            libc::prctl(libc::PR_CAP_AMBIENT, raise, libc::c_ulong::from(*capability), 0, 0) == 0
+        })
     }
 }
 
@@ -255,6 +305,65 @@ pub fn wait(pidfd: &OwnedFd) -> io::Result<Ended> {
             }
         }
     }
+}
+
+/// This thread's user and group id for files.
+pub(crate) fn file_ids() -> (u32, u32) {
+    // SAFETY: plain numbers. No id is -1, so these calls change nothing and answer what is.
+    unsafe {
+        (
+            libc::syscall(libc::SYS_setfsuid, u32::MAX) as u32,
+            libc::syscall(libc::SYS_setfsgid, u32::MAX) as u32,
+        )
+    }
+}
+
+/// Changes this thread's user and group id for files.
+///
+/// # Errors
+/// `EPERM` if they are not these afterwards.
+pub(crate) fn set_file_ids(user: u32, group: u32) -> io::Result<()> {
+    // SAFETY: plain numbers; the calls answer with the ids before, whatever happened.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, group);
+        libc::syscall(libc::SYS_setfsuid, user);
+    }
+    if file_ids() == (user, group) {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    }
+}
+
+/// The leading fields of `union bpf_attr` for `BPF_MAP_LOOKUP_ELEM` (uapi/linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct MapLookup {
+    map_fd: u32,
+    key: u64,
+    value: u64,
+}
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+
+/// The kernel's number of the map at `key` in a hash map of maps. aya opens that map, which takes
+/// `CAP_SYS_ADMIN`; the number alone does not.
+///
+/// # Errors
+/// Of bpf(2); `ENOENT` if there is none.
+pub(crate) fn inner_map_id(map: BorrowedFd<'_>, key: u64) -> io::Result<u32> {
+    let mut id = 0u32;
+    let mut attr = MapLookup {
+        map_fd: map.as_raw_fd() as u32,
+        key: &raw const key as u64,
+        value: &raw mut id as u64,
+    };
+    // SAFETY: the attribute is a valid prefix of union bpf_attr, of the size given; key and value
+    // are as large as those of the map, which `hash_of_maps` makes.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw mut attr, size_of::<MapLookup>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
 }
 
 /// The leading fields of `union bpf_attr` for `BPF_MAP_CREATE` (uapi/linux/bpf.h).

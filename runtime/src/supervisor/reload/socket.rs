@@ -18,7 +18,7 @@ use rustix::{
     },
     process::geteuid,
 };
-use wasi_guard_enforce::{cgroup, programs::run_dir};
+use wasi_guard_enforce::{cgroup, privilege::AsRoot, programs::run_dir};
 
 use super::Error;
 use crate::protocol::Channel;
@@ -51,6 +51,7 @@ impl Listener {
     /// Opens the socket of a guest whose cgroup exists, and removes those of guests that have
     /// none any more: their supervisors were killed.
     pub(super) fn bind(guest: &str) -> Result<Self, Error> {
+        let _root = AsRoot::enter()?;
         let directory = directory()?;
         let step = |error| Error::step(format!("open a socket in {}", directory.display()), error);
         fs::DirBuilder::new()
@@ -102,6 +103,7 @@ impl AsFd for Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         // What cannot be removed here is swept by the next start.
+        let _root = AsRoot::enter();
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -134,6 +136,7 @@ fn sweep(directory: &Path, cgroups: &Path) -> io::Result<usize> {
 /// # Errors
 /// If the directories cannot be listed.
 pub(crate) fn sweep_sockets() -> Result<usize, Error> {
+    let _root = AsRoot::enter()?;
     let directory = directory()?;
     if !directory.exists() {
         return Ok(0);
@@ -149,6 +152,7 @@ pub(crate) fn sweep_sockets() -> Result<usize, Error> {
 /// If there is no such guest, or whoever asks may not ask; the hint says which guests there are.
 pub(crate) fn connect(guest: &str) -> Result<Channel, Error> {
     let path = directory()?.join(guest);
+    let _root = AsRoot::enter()?;
     let connected = || -> io::Result<OwnedFd> {
         let fd = socket()?;
         rustix::net::connect(&fd, &SocketAddrUnix::new(&path)?)?;

@@ -28,6 +28,11 @@ pub(crate) fn unchecked<S: AsRef<str>>(arguments: &[S]) -> Program {
     Program::new("wasi-guard-unchecked", arguments)
 }
 
+/// wasi-guard under another name.
+pub(crate) fn program<S: AsRef<str>>(name: &str, arguments: &[S]) -> Program {
+    Program::new(name, arguments)
+}
+
 /// A program to be started.
 pub(crate) struct Program {
     pub(crate) command: Command,

@@ -38,6 +38,9 @@ struct Row {
     syscall: String,
     /// Who needs it.
     reason: String,
+    /// Why it is there although no test makes the call (`runtime/tests/worker/rows.rs`).
+    #[serde(default)]
+    unseen: Option<String>,
     /// Conditions that must all hold.
     #[serde(default)]
     args: Vec<Condition>,
@@ -164,6 +167,11 @@ impl Rows {
         for (syscall, reason) in reasons {
             if reason.trim().is_empty() {
                 return Err(wrong(syscall, "it gives no reason"));
+            }
+        }
+        for row in self.allow.iter().chain(&self.load) {
+            if row.unseen.as_ref().is_some_and(|why| why.trim().is_empty()) {
+                return Err(wrong(&row.syscall, "it does not say why no test needs it"));
             }
         }
         let mut plain = BTreeSet::new();
@@ -354,6 +362,10 @@ mod tests {
         for (text, problem) in [
             ("[[allow]]\nsyscall = \"read\"\n", "missing field `reason`"),
             ("[[allow]]\nsyscall = \"read\"\nreason = \" \"\n", "no reason"),
+            (
+                "[[allow]]\nsyscall = \"read\"\nreason = \"x\"\nunseen = \"\"\n",
+                "why no test needs it",
+            ),
             ("[[allow]]\nsyscall = \"read\"\nreason = \"x\"\nwhy = 1\n", "unknown field"),
             ("[[deny]]\nsyscall = \"read\"\nreason = \"x\"\n", "unknown field"),
             (

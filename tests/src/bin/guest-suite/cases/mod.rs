@@ -2,6 +2,7 @@
 
 mod audit;
 mod cache;
+mod capabilities;
 mod command;
 mod crowd;
 mod files;
@@ -33,6 +34,7 @@ pub(crate) static EVERY: &[&[Case]] = &[
     reload::CASES,
     cache::CASES,
     host::CASES,
+    capabilities::CASES,
     python::CASES,
     audit::CASES,
     crowd::CASES,
