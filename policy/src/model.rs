@@ -295,6 +295,8 @@ pub struct Limits {
     pub cpu: Option<f64>,
     /// Threads and processes (cgroup `pids.max`).
     pub pids: Option<u64>,
+    /// Descriptors of the guest (RLIMIT_NOFILE of the worker, which has some of its own).
+    pub open_files: Option<u64>,
     /// Wall-clock time of the guest.
     pub time: Option<Duration>,
     /// Units of wasmtime's fuel.

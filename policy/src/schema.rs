@@ -181,6 +181,11 @@ tables! {
         Cpu = "cpu": Number, Some("no bound");
         /// Threads of the guest and the runtime around it, from 1 to 4194304.
         Pids = "pids": Integer, Some("no bound");
+        /// Files, directories and sockets that the guest may have open at once, from 1 to 1048576.
+        /// What the runtime has open itself comes on top; where it has less open than is reckoned
+        /// with, the guest may have a few more. One too many fails with `EIO`, for which WASI has no
+        /// better word, and has no record: the kernel gives no descriptor, and asks nobody.
+        OpenFiles = "open_files": Integer, Some("the caller's own bound");
         /// Wall-clock time, as in `"30s"`: a whole number with `ms`, `s`, `m` or `h`. The guest
         /// ends when it is over.
         Time = "time": Text, Some("no bound");

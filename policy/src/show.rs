@@ -37,6 +37,7 @@ impl fmt::Display for Limits {
             self.memory.map(|bytes| format!("memory {}", size_text(bytes))),
             self.cpu.map(|cpu| format!("cpu {cpu}")),
             self.pids.map(|pids| format!("pids {pids}")),
+            self.open_files.map(|files| format!("open_files {files}")),
             self.time.map(|time| format!("time {time:?}")),
             self.fuel.filter(|fuel| *fuel > 0).map(|fuel| format!("fuel {fuel}")),
         ]

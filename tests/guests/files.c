@@ -115,6 +115,7 @@ static const char *name_of(int error) {
     case EXDEV: return "EXDEV";
     case ELOOP: return "ELOOP";
     case EBADF: return "EBADF";
+    case EIO: return "EIO";
     case ENOTCAPABLE: return "ENOTCAPABLE";
     default: return strerror(error);
     }

@@ -19,6 +19,8 @@ use crate::source::Span;
 const MAX_PATH_BYTES: usize = 4095;
 /// Most threads that the kernel can have (`PID_MAX_LIMIT`); a larger `pids.max` is an error there.
 const MAX_PIDS: u64 = 4 << 20;
+/// What `fs.nr_open` is where nobody has changed it (fs/file.c).
+const MAX_OPEN_FILES: u64 = 1 << 20;
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -256,6 +258,19 @@ impl Reader<'_, '_> {
                             "`pids` is out of range",
                             Some(format!(
                                 "write how many threads there may be, from 1 to {MAX_PIDS}"
+                            )),
+                        );
+                    }
+                }
+                LimitsKey::OpenFiles => {
+                    limits.open_files =
+                        fields::unsigned(value).filter(|it| (1..=MAX_OPEN_FILES).contains(it));
+                    if limits.open_files.is_none() {
+                        self.findings.error(
+                            value.span(),
+                            "`open_files` is out of range",
+                            Some(format!(
+                                "write how many may be open at once, from 1 to {MAX_OPEN_FILES}"
                             )),
                         );
                     }

@@ -40,6 +40,17 @@ pub struct Limits {
     pub pids: Option<u64>,
 }
 
+/// What limits did to a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// Processes that `memory.max` has killed.
+    pub oom_kills: u64,
+    /// Threads that `pids.max` has refused.
+    pub refused_pids: u64,
+    /// How long `cpu.max` has let it wait, all its threads together.
+    pub throttled: Duration,
+}
+
 impl Limits {
     fn controllers(&self) -> Vec<&'static str> {
         let mut list = Vec::new();
@@ -291,16 +302,18 @@ impl Cgroup {
         self.set("cgroup.kill", "1")
     }
 
-    /// How many times the memory limit killed a process here.
-    pub fn oom_kills(&self) -> u64 {
-        fs::read_to_string(self.path.join("memory.events"))
-            .ok()
-            .and_then(|text| {
-                text.lines()
-                    .find_map(|line| line.strip_prefix("oom_kill "))
-                    .and_then(|count| count.trim().parse().ok())
-            })
-            .unwrap_or(0)
+    /// What its limits did so far.
+    pub fn pressure(&self) -> Pressure {
+        let count = |file: &str, key: &str| {
+            let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+            let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+            lines.find_map(|(word, count)| (word == key).then(|| count.trim().parse().ok())?)
+        };
+        Pressure {
+            oom_kills: count("memory.events", "oom_kill").unwrap_or(0),
+            refused_pids: count("pids.events", "max").unwrap_or(0),
+            throttled: Duration::from_micros(count("cpu.stat", "throttled_usec").unwrap_or(0)),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use wasi_guard_abi::{
 use wasi_guard_policy::compile::Table;
 
 use crate::{
-    cgroup::{Cgroup, Limits, Parent},
+    cgroup::{Cgroup, Limits, Parent, Pressure},
     error::{Error, Result, Step as _},
     isolation::Identity,
     privilege::AsRoot,
@@ -336,9 +336,9 @@ impl Guest {
         self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill)
     }
 
-    /// How many processes the memory limit has killed.
-    pub fn oom_kills(&self) -> u64 {
-        self.cgroup.as_ref().map_or(0, Cgroup::oom_kills)
+    /// What its limits did so far.
+    pub fn pressure(&self) -> Pressure {
+        self.cgroup.as_ref().map_or_else(Pressure::default, Cgroup::pressure)
     }
 
     /// The pinned programs in use.

@@ -76,6 +76,8 @@ pub struct RunConfig {
     pub options: Vec<String>,
     /// Wall time for the guest in milliseconds. The lesser of this and `-W timeout` counts.
     pub time: Option<u64>,
+    /// Descriptors that the guest may have, beside those that the worker needs itself.
+    pub open_files: Option<u64>,
     /// Fuel. The lesser of this and `-W fuel` counts.
     pub fuel: Option<u64>,
     /// Most bytes that one linear memory may grow to. The lesser of this and
@@ -319,6 +321,7 @@ mod tests {
             canary: Canary { directory: 6, name: "canary".to_owned() },
             options: vec!["-Wfuel=1".to_owned()],
             time: Some(1000),
+            open_files: Some(10),
             fuel: None,
             memory: None,
         }

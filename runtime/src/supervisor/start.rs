@@ -200,6 +200,7 @@ fn spawn(
         canary: Canary { directory: canary_fd, name: CANARY.into() },
         options: options.raw().to_vec(),
         time: plan.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        open_files: plan.policy.limits.open_files,
         fuel: plan.fuel,
         memory: plan.limits.memory,
     }))

@@ -228,8 +228,18 @@ pub(crate) fn watch(
     if counts.lost > 0 {
         auditor.loss(counts.lost);
     }
-    if running.guest.oom_kills() > 0 {
-        let bytes = running.reload.limits().memory.unwrap_or(0);
+    let pressure = running.guest.pressure();
+    let limits = running.reload.limits();
+    if pressure.refused_pids > 0 {
+        let pids = limits.pids.unwrap_or(0);
+        auditor.limit("pids", &format!("{pids} threads, {} refused", pressure.refused_pids));
+    }
+    if !pressure.throttled.is_zero() {
+        let cpu = limits.cpu.unwrap_or(0.0);
+        auditor.limit("cpu", &format!("{cpu} processors, waited {:?}", pressure.throttled));
+    }
+    if pressure.oom_kills > 0 {
+        let bytes = limits.memory.unwrap_or(0);
         auditor.limit("memory", &format!("{bytes} bytes"));
         report::warning(&format!(
             "the guest was ended: it needs more than its {bytes} bytes of memory ([limits] memory)"

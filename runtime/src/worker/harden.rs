@@ -120,6 +120,22 @@ fn verify(strictness: Strictness) -> Result<Layers, Failure> {
     Ok(Layers { no_new_privs: true, capabilities: true, ..Layers::default() })
 }
 
+/// Limits how many descriptors the guest can come to have: `guest`, and what the worker has itself.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn limit_descriptors(guest: u64, preopens: usize) -> Result<(), Failure> {
+    /// Standard streams, control socket, compiled module, canary, event loop and what wakes it, the
+    /// filter's descriptor, and the directory that the WASI layer opens while it looks for a name.
+    const OWN: u64 = 16;
+    let limit = OWN.saturating_add(preopens as u64).saturating_add(guest);
+    let current = rustix::process::getrlimit(Resource::Nofile);
+    // A lower limit of the caller stays.
+    let limit = current.maximum.map_or(limit, |maximum| maximum.min(limit));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })
+        .step("limit the guest's open files")
+}
+
 /// Limits of role Compile: hostile bytes may cost this much and no more.
 ///
 /// # Errors

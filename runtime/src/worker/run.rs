@@ -36,6 +36,9 @@ pub fn run(
 
     // 1. Rights.
     let mut layers = harden::harden(channel, harden::Strictness::Everything, &config.identity)?;
+    if let Some(open_files) = config.open_files {
+        harden::limit_descriptors(open_files, preopens.len())?;
+    }
     if config.mode == Mode::Enforce {
         // In audit mode what Landlock denies would neither be let through nor recorded.
         let directories: Vec<_> = preopens.iter().map(|it| it.directory.as_fd()).collect();

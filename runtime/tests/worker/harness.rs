@@ -42,6 +42,7 @@ pub(crate) struct Run {
     pub(crate) time: Option<u64>,
     pub(crate) fuel: Option<u64>,
     pub(crate) memory: Option<u64>,
+    pub(crate) open_files: Option<u64>,
     pub(crate) mode: Mode,
     /// The canary can be opened, as if nothing enforced the policy.
     pub(crate) dead_canary: bool,
@@ -88,6 +89,7 @@ impl Run {
             time: None,
             fuel: None,
             memory: None,
+            open_files: None,
             mode: Mode::Enforce,
             dead_canary: false,
             wrong_kind: false,
@@ -159,6 +161,7 @@ impl Run {
             canary: Canary { directory: FIRST_FD + 1, name: "canary".to_owned() },
             options: self.options(),
             time: self.time,
+            open_files: self.open_files,
             fuel: self.fuel,
             memory: self.memory,
         }));

@@ -13,7 +13,7 @@ use wasi_guard_captive::call;
 use super::struct_of;
 use crate::idea::Free::Works;
 use crate::idea::Guarded::{Answered, Killed, Unlisted};
-use crate::idea::{Idea, attempt};
+use crate::idea::{Idea, attempt, second_thread};
 use crate::scene::Scene;
 
 const KINDS: [(&str, i32); 7] = [
@@ -36,12 +36,9 @@ pub(super) fn ideas(_: &Scene) -> Vec<Idea<'_>> {
             call!(d, SYS_unshare, all)
         }),
         attempt("unshare_descriptors", Works, Killed, |d| call!(d, SYS_unshare, CLONE_FILES)),
-        attempt("enter_a_namespace", Works, Killed, |d| {
-            let path = d.text("/proc/1/ns/net");
-            let namespace =
-                if d.free { call!(d, SYS_openat, AT_FDCWD, path, O_RDONLY) } else { 0.into() };
-            call!(d, SYS_setns, namespace, CLONE_NEWNET)
-        }),
+        second_thread(attempt("unshare_from_a_second_thread", Works, Killed, |d| {
+            call!(d, SYS_unshare, CLONE_FILES)
+        })),
         attempt("clone3_a_user_namespace", Works, Answered, |d| {
             let flags = (CLONE_NEWUSER as u32).into();
             let arguments = struct_of(d, 88, &[(0, flags), (32, SIGCHLD.into())]);
@@ -52,6 +49,22 @@ pub(super) fn ideas(_: &Scene) -> Vec<Idea<'_>> {
             call!(d, SYS_clone, thread | CLONE_NEWNET, 0, 0, 0, 0)
         }),
     ];
+    // A user namespace is nobody's to enter who is in it already, and the host's users are in that.
+    for (file, flag) in [
+        ("net", CLONE_NEWNET),
+        ("mnt", CLONE_NEWNS),
+        ("pid", CLONE_NEWPID),
+        ("ipc", CLONE_NEWIPC),
+        ("uts", CLONE_NEWUTS),
+        ("cgroup", CLONE_NEWCGROUP),
+    ] {
+        ideas.push(attempt(format!("enter_the_hosts_{file}_namespace"), Works, Killed, move |d| {
+            let path = d.text(format!("/proc/1/ns/{file}"));
+            let namespace =
+                if d.free { call!(d, SYS_openat, AT_FDCWD, path, O_RDONLY) } else { 0.into() };
+            call!(d, SYS_setns, namespace, flag)
+        }));
+    }
     for (kind, flag) in KINDS {
         ideas.push(attempt(format!("clone_a_{kind}_namespace"), Works, Unlisted, move |d| {
             call!(d, SYS_clone, flag | SIGCHLD, 0, 0, 0, 0)

@@ -33,6 +33,7 @@ pub(super) struct Fixed {
     memory: Option<u64>,
     time: Option<Duration>,
     fuel: Option<u64>,
+    open_files: Option<u64>,
     ring: u64,
     /// The worker has a network namespace of its own, in which there is nothing.
     without_network: bool,
@@ -95,6 +96,7 @@ impl Fixed {
             memory: plan.policy.limits.memory,
             time: plan.policy.limits.time,
             fuel: plan.policy.limits.fuel,
+            open_files: plan.policy.limits.open_files,
             ring: plan.policy.audit.ring,
             without_network: plan.without_network(),
         })
@@ -177,9 +179,8 @@ fn read(offer: Offer) -> Result<PolicyFile, Error> {
 fn changes(policy: &Policy, fixed: &Fixed) -> Vec<String> {
     let list = |names: Vec<&str>| if names.is_empty() { "none".into() } else { names.join(", ") };
     let time = |time: Option<Duration>| time.map_or("none".into(), |time| format!("{time:?}"));
-    let fuel = |fuel: Option<u64>| {
-        fuel.filter(|fuel| *fuel > 0).map_or("none".into(), |fuel| fuel.to_string())
-    };
+    let count = |count: Option<u64>| count.map_or("none".into(), |count| count.to_string());
+    let fuel = |fuel: Option<u64>| count(fuel.filter(|fuel| *fuel > 0));
     let compared = [
         ("mode", fixed.mode.to_string(), policy.mode.to_string()),
         (
@@ -189,6 +190,7 @@ fn changes(policy: &Policy, fixed: &Fixed) -> Vec<String> {
         ),
         ("[limits] time", time(fixed.time), time(policy.limits.time)),
         ("[limits] fuel", fuel(fixed.fuel), fuel(policy.limits.fuel)),
+        ("[limits] open_files", count(fixed.open_files), count(policy.limits.open_files)),
         ("[audit] ring", size_text(fixed.ring), size_text(policy.audit.ring)),
     ];
     let mut found: Vec<String> = compared

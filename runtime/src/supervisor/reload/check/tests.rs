@@ -22,6 +22,7 @@ fn place() -> (tempfile::TempDir, Fixed) {
         memory: None,
         time: None,
         fuel: None,
+        open_files: None,
         ring: wasi_guard_policy::DEFAULT_RING,
         without_network: false,
     };

@@ -43,7 +43,7 @@ fn without_root(_: &Lab) -> Result<()> {
     works()?;
     let mut program = guarded(&["run", "/guests/hello.wasm"]);
     program.command.uid(65534).gid(65534);
-    program.finish()?.refuses("the layer `root` is missing", "run as root")?;
+    program.finish()?.refuses("the layer `capabilities` is missing", "run as root")?;
     works()
 }
 
