@@ -16,6 +16,7 @@ use rustix::fs::FlockOperation;
 
 use crate::{
     error::{Error, Result, Step as _},
+    fault::{self, Point},
     programs::{Build, is_of_a_build},
 };
 
@@ -26,6 +27,8 @@ pub const MOUNT: &str = "/sys/fs/cgroup";
 const PRIVATE: u32 = 0o700;
 /// CPU time is shared out in periods of this many microseconds.
 const CPU_PERIOD: u64 = 100_000;
+/// Abandoned guests that are held open at a time.
+const BATCH: usize = 64;
 /// How long to wait for killed processes to leave a cgroup.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -86,6 +89,23 @@ impl Parent {
         Ok(Self { path, id })
     }
 
+    /// The parent with this name, if it is there.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    pub(crate) fn named(name: &std::ffi::OsStr) -> Result<Option<Self>> {
+        let path = Path::new(MOUNT).join(name);
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        Ok(Some(Self { id: id_of(&path)?, path }))
+    }
+
+    /// The path below the cgroup mount.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The parents of all builds that there are.
     ///
     /// # Errors
@@ -130,7 +150,7 @@ impl Parent {
         for n in 0u32.. {
             let name = format!("guest-{pid}-{n}");
             let path = self.path.join(&name);
-            match fs::create_dir(&path) {
+            match fault::call(Point::MakeCgroup).and_then(|()| fs::create_dir(&path)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     return Err(
@@ -138,6 +158,7 @@ impl Parent {
                     );
                 }
                 Ok(()) => {
+                    fault::at(Point::CgroupMade);
                     let cgroup = Cgroup::lock(path, name)?;
                     cgroup.limit(limits)?;
                     return Ok(cgroup);
@@ -147,13 +168,15 @@ impl Parent {
         Err(Error::new("find a free cgroup name"))
     }
 
-    /// Removes children whose supervisor is gone and returns their ids. The caller holds the
-    /// host lock.
+    /// Ends and removes children whose supervisor is gone, and returns how many. `forget` removes
+    /// what else there is of them, while their cgroups are still there: whenever this process is
+    /// killed, the next one finds them and does the rest. The caller holds the host lock.
     ///
     /// # Errors
     /// If the parent cannot be read.
-    pub fn sweep(&self) -> Result<Vec<u64>> {
-        let mut gone = Vec::new();
+    pub fn sweep(&self, mut forget: impl FnMut(&[u64])) -> Result<usize> {
+        let mut count = 0;
+        let mut batch = Vec::new();
         let entries = fs::read_dir(&self.path).step(|| format!("list {}", self.path.display()))?;
         for entry in entries.flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -162,12 +185,29 @@ impl Parent {
             let name = entry.file_name().to_string_lossy().into_owned();
             // A held lock is a living supervisor.
             if let Ok(cgroup) = Cgroup::lock(entry.path(), name) {
-                gone.push(cgroup.id());
-                drop(cgroup);
+                fault::at(Point::AbandonedFound);
+                cgroup.clear();
+                fault::at(Point::AbandonedKilled);
+                batch.push(cgroup);
+            }
+            if batch.len() == BATCH {
+                count += remove(&mut batch, &mut forget);
             }
         }
-        Ok(gone)
+        Ok(count + remove(&mut batch, &mut forget))
     }
+}
+
+/// Removes cgroups that are empty, after what else there is of their guests.
+fn remove(batch: &mut Vec<Cgroup>, forget: &mut impl FnMut(&[u64])) -> usize {
+    let count = batch.len();
+    if count > 0 {
+        forget(&batch.iter().map(Cgroup::id).collect::<Vec<u64>>());
+        fault::at(Point::AbandonedForgotten);
+        batch.clear();
+        fault::at(Point::AbandonedRemoved);
+    }
+    count
 }
 
 /// Makes the controllers that `limits` needs available to the children of `parent`.
@@ -289,6 +329,23 @@ impl Cgroup {
     /// If `cgroup.kill` cannot be written.
     pub fn kill(&self) -> Result<()> {
         self.set("cgroup.kill", "1")
+    }
+
+    /// Kills every process in it and waits until none is left, for ten seconds at most: one that
+    /// does not die stays guarded by its place.
+    pub(crate) fn clear(&self) {
+        // What cannot be killed now is found by the next start's sweep.
+        let _ = self.kill();
+        let start = std::time::Instant::now();
+        while self.is_populated() && start.elapsed() < DRAIN {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether a process is in it, or below.
+    pub fn is_populated(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.events"))
+            .is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
     }
 
     /// How many times the memory limit killed a process here.

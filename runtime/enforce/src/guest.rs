@@ -3,7 +3,7 @@
 //! ```text
 //! create: cgroup, ring buffer, entry with GUEST_SETUP   everything denied but the worker's start
 //! arm:    table entry                                   the policy, in one step; again to replace it
-//! drop:   processes killed, cgroup gone, entries gone
+//! drop:   processes killed, entries gone, cgroup gone
 //! ```
 
 use std::{
@@ -23,6 +23,7 @@ use wasi_guard_policy::compile::Table;
 use crate::{
     cgroup::{Cgroup, Limits, Parent},
     error::{Error, Result, Step as _},
+    fault::{self, Point},
     programs::{self, Build, HostLock, Pins, Shared, SwapLock},
     records::Records,
     spawn::{Process, Request},
@@ -78,12 +79,16 @@ impl Guest {
     /// If a layer is missing; the hint says which.
     pub fn create(build: &Build, limits: &Limits, ring_bytes: u32) -> Result<Self> {
         let lock = HostLock::take()?;
+        fault::at(Point::HostLocked);
         let mut pins = programs::open(build, &lock)?;
+        fault::at(Point::PinsTaken);
         let parent = Parent::open(build)?;
+        fault::at(Point::ParentMade);
         pins.guard_children_of(parent.id())?;
-        pins.forget_all(&parent.sweep()?);
+        parent.sweep(|abandoned| pins.forget_all(abandoned))?;
         let runtime = pins.marks.runtime()?;
         let cgroup = parent.child(limits)?;
+        fault::at(Point::CgroupLimited);
         let mut guest = Self {
             cgroup: Some(cgroup),
             pins,
@@ -95,10 +100,15 @@ impl Guest {
         drop(lock);
         let id = guest.id();
         let ring = new_ring(ring_bytes)?;
-        guest.pins.rings.insert(id, &ring, NO_EXIST).map_err(|error| full(error, "RINGS"))?;
+        fault::map(Point::EnterRing)
+            .and_then(|()| guest.pins.rings.insert(id, &ring, NO_EXIST))
+            .map_err(|error| full(error, "RINGS"))?;
         guest.records = Some(Records::new(ring));
         let entry = Entry { flags: GUEST_SETUP, ..Entry::default() };
-        guest.pins.guests.insert(id, entry, NO_EXIST).map_err(|error| full(error, "GUESTS"))?;
+        fault::map(Point::EnterGuest)
+            .and_then(|()| guest.pins.guests.insert(id, entry, NO_EXIST))
+            .map_err(|error| full(error, "GUESTS"))?;
+        fault::at(Point::GuestMade);
         Ok(guest)
     }
 
@@ -179,7 +189,11 @@ impl Guest {
     /// If it cannot be started.
     pub fn spawn(&mut self, request: &Request<'_>) -> Result<Process> {
         let Some(cgroup) = &self.cgroup else { return Err(Error::new("find the guest's cgroup")) };
-        crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)
+        fault::call(Point::Spawn).step(|| "start the worker process".into())?;
+        let process =
+            crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)?;
+        fault::at(Point::Spawned);
+        Ok(process)
     }
 
     /// Puts `table` into force, in place of the one before, in one step. When this returns, nobody
@@ -220,21 +234,31 @@ impl Guest {
         let table = Shared::take(self.pins.dir(), table)?;
         let id = self.id();
         let first = self.table.is_none();
-        let _lock = if first { None } else { Some(SwapLock::take(limit)?) };
-        let entered = self.pins.tables.insert(id, table.map(), 0);
-        if let Err(error) = entered {
-            table.release(&self.pins.tables);
-            return Err(full(error, "TABLES"));
-        }
+        let lock = if first { Ok(None) } else { SwapLock::take(limit).map(Some) };
+        let entered = lock.and_then(|lock| {
+            fault::map(Point::EnterTable)
+                .and_then(|()| self.pins.tables.insert(id, table.map(), 0))
+                .map_err(|error| full(error, "TABLES"))?;
+            fault::at(Point::TableEntered);
+            Ok(lock)
+        });
+        let _lock = match entered {
+            Ok(lock) => lock,
+            Err(error) => {
+                table.release(&self.pins.tables);
+                return Err(error);
+            }
+        };
         if let Some(before) = self.table.replace(table) {
+            fault::at(Point::TableReplaced);
             before.release(&self.pins.tables);
         }
         if first {
             // The exception for the worker's start ends; the table alone would end it too.
-            self.pins
-                .guests
-                .insert(id, Entry::default(), 0)
+            fault::map(Point::EndSetup)
+                .and_then(|()| self.pins.guests.insert(id, Entry::default(), 0))
                 .step(|| "end the guest's set-up".into())?;
+            fault::at(Point::Armed);
         }
         Ok(())
     }
@@ -245,7 +269,9 @@ impl Guest {
     /// If the kernel refuses.
     pub fn begin_loading(&mut self) -> Result<()> {
         let id = self.id();
-        self.pins.loading.insert(id, 1, 0).map_err(|error| full(error, "LOADING"))
+        fault::map(Point::BeginLoading)
+            .and_then(|()| self.pins.loading.insert(id, 1, 0))
+            .map_err(|error| full(error, "LOADING"))
     }
 
     /// Ends that.
@@ -254,7 +280,9 @@ impl Guest {
     /// If the kernel refuses.
     pub fn end_loading(&mut self) -> Result<()> {
         let id = self.id();
-        self.pins.loading.remove(&id).step(|| "end the leave to make memory executable".into())
+        fault::map(Point::EndLoading)
+            .and_then(|()| self.pins.loading.remove(&id))
+            .step(|| "end the leave to make memory executable".into())
     }
 
     /// Bounds the guest anew, while it runs: each limit that is `None` is lifted. Memory that it
@@ -304,12 +332,21 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let id = self.id();
-        self.cgroup = None;
-        self.pins.forget(id);
+        // The cgroup goes last: as long as it is there, whoever comes after a crash finds it, and
+        // by it all that is left.
+        fault::at(Point::EndBegun);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.clear();
+        }
+        fault::at(Point::ProcessesGone);
+        self.pins.forget(self.id());
+        fault::at(Point::EntriesGone);
         if let Some(table) = self.table.take() {
             table.release(&self.pins.tables);
         }
+        fault::at(Point::TableReleased);
+        self.cgroup = None;
+        fault::at(Point::CgroupRemoved);
     }
 }
 
@@ -321,6 +358,7 @@ fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
         bytes,
         0,
     );
+    fault::call(Point::MakeRing).step(|| "create the ring buffer for records".into())?;
     let data = MapData::create(object, "records", None)
         .step(|| "create the ring buffer for records".into())?;
     let map = aya::maps::Map::from_map_data(data).step(|| "use the ring buffer".into())?;

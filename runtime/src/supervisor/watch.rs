@@ -14,7 +14,10 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
 };
-use wasi_guard_enforce::spawn::Ended;
+use wasi_guard_enforce::{
+    fault::{self, Point},
+    spawn::Ended,
+};
 
 use super::{BATCH, Error, Plan, start::Running};
 use crate::{
@@ -147,6 +150,7 @@ pub(crate) fn watch(
     let mut overtime = false;
     let mut listening = true;
     let mut log = if running.bpf_log { Some(running.guest.pins().debug_log()?) } else { None };
+    fault::at(Point::Watching);
     loop {
         running.reload.drain(BATCH, &mut running.guest, &mut auditor);
         if let Some(log) = &mut log {
@@ -210,6 +214,7 @@ pub(crate) fn watch(
         }
     }
     let ended = running.worker.wait()?;
+    fault::at(Point::WorkerEnded);
     if let Some(log) = &mut log {
         log.flush();
     }
@@ -259,6 +264,7 @@ pub(crate) fn watch(
         },
         counts,
     );
+    fault::at(Point::EndRecorded);
     Ok(outcome)
 }
 

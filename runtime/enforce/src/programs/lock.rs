@@ -11,7 +11,10 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-use crate::error::{Error, Result, Step as _};
+use crate::{
+    error::{Error, Result, Step as _},
+    fault::{self, Point},
+};
 
 /// Runtime directory: locks, the canary that self-tests open, the sockets of supervisors.
 const RUN_DIR: &str = "/run/wasi-guard";
@@ -56,7 +59,9 @@ impl SwapLock {
     /// Waits for the lock, `limit` at most: each replacement takes a grace period of the kernel's
     /// RCU, some milliseconds, but a supervisor that was stopped in one must not stop others.
     pub(crate) fn take(limit: Duration) -> Result<Self> {
-        Ok(Self { _file: lock_within("swap.lock", limit)? })
+        let lock = Self { _file: lock_within("swap.lock", limit)? };
+        fault::call(Point::LockSwap).step(|| "lock the exchange of tables".into())?;
+        Ok(lock)
     }
 }
 

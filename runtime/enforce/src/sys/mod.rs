@@ -1,6 +1,14 @@
 //! Raw system calls that no safe wrapper offers. The only room of this crate with `unsafe`.
 #![allow(unsafe_code, reason = "this module is the room for it")]
 
+#[cfg(feature = "test-faults")]
+mod fault;
+mod map;
+
+#[cfg(feature = "test-faults")]
+pub(crate) use fault::kill_myself;
+pub(crate) use map::map_delete;
+
 use std::{
     ffi::CStr,
     io,
