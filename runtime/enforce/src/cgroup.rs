@@ -6,7 +6,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::fd::{AsFd, BorrowedFd},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -344,8 +345,7 @@ impl Cgroup {
 
     /// Whether a process is in it, or below.
     pub fn is_populated(&self) -> bool {
-        fs::read_to_string(self.path.join("cgroup.events"))
-            .is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
+        Population::of(self).is_ok_and(|mut population| !population.is_empty())
     }
 
     /// How many times the memory limit killed a process here.
@@ -358,6 +358,31 @@ impl Cgroup {
                     .and_then(|count| count.trim().parse().ok())
             })
             .unwrap_or(0)
+    }
+}
+
+/// Whether anybody is in a cgroup; can be waited for as exceptional data (`POLLPRI`), which is there
+/// when the answer may have changed.
+#[derive(Debug)]
+pub struct Population(File);
+
+impl Population {
+    pub(crate) fn of(cgroup: &Cgroup) -> Result<Self> {
+        let path = cgroup.path.join("cgroup.events");
+        File::open(&path).map(Self).step(|| format!("open {}", path.display()))
+    }
+
+    /// Whether the last process has left. A cgroup that is gone is empty.
+    pub fn is_empty(&mut self) -> bool {
+        let mut text = String::new();
+        let read = self.0.rewind().and_then(|()| self.0.read_to_string(&mut text));
+        read.is_err() || !text.lines().any(|line| line == "populated 1")
+    }
+}
+
+impl AsFd for Population {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

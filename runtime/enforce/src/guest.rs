@@ -21,7 +21,7 @@ use wasi_guard_abi::{
 use wasi_guard_policy::compile::Table;
 
 use crate::{
-    cgroup::{Cgroup, Limits, Parent},
+    cgroup::{Cgroup, Limits, Parent, Population},
     error::{Error, Result, Step as _},
     fault::{self, Point},
     programs::{self, Build, HostLock, Pins, Shared, SwapLock},
@@ -317,6 +317,15 @@ impl Guest {
     /// If the kernel refuses.
     pub fn kill(&self) -> Result<()> {
         self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill)
+    }
+
+    /// Whether anybody is in the guest's cgroup.
+    ///
+    /// # Errors
+    /// If the cgroup cannot be looked at.
+    pub fn population(&self) -> Result<Population> {
+        let cgroup = self.cgroup.as_ref();
+        cgroup.map_or_else(|| Err(Error::new("find the guest's cgroup")), Population::of)
     }
 
     /// How many processes the memory limit has killed.

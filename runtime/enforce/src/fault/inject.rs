@@ -75,27 +75,3 @@ pub(super) fn environment() -> Vec<CString> {
     let value = std::env::var(VARIABLE).ok();
     value.and_then(|value| CString::new(format!("{VARIABLE}={value}")).ok()).into_iter().collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn faults_are_read_as_they_are_written() {
-        for point in Point::ALL {
-            for errno in [None, Some(libc::ENOMEM)] {
-                let fault = Fault { point: *point, count: 7, errno };
-                assert_eq!(Fault::parse(&fault.to_string()), Some(fault));
-            }
-        }
-        assert_eq!(Fault::parse("no-such-point=kill"), None);
-        assert_eq!(Fault::parse("host-locked=often"), None);
-    }
-
-    #[test]
-    fn names_are_different() {
-        for (at, point) in Point::ALL.iter().enumerate() {
-            assert!(Point::ALL[..at].iter().all(|other| other.name() != point.name()), "{point:?}");
-        }
-    }
-}
