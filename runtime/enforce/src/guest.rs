@@ -191,7 +191,8 @@ impl Guest {
         let Some(cgroup) = &self.cgroup else { return Err(Error::new("find the guest's cgroup")) };
         fault::call(Point::Spawn).step(|| "start the worker process".into())?;
         let process =
-            crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)?;
+            crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)
+                .map_err(denied)?;
         fault::at(Point::Spawned);
         Ok(process)
     }
@@ -356,6 +357,16 @@ impl Drop for Guest {
         fault::at(Point::TableReleased);
         self.cgroup = None;
         fault::at(Point::CgroupRemoved);
+    }
+}
+
+/// A start that the programs deny although they were told of it.
+fn denied(error: Error) -> Error {
+    let source = error.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+    if source.is_some_and(|source| source.raw_os_error() == Some(libc::EACCES)) {
+        error.hint("a guest from before bpffs was unmounted or its pins were removed may still run, and its supervisor hold the programs of that time: end it first")
+    } else {
+        error
     }
 }
 

@@ -5,8 +5,10 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use wasi_guard_enforce::programs::{Build, HostLock, unload};
 
+use wasi_guard_tests::sys::bpf::Foreign;
+
 use crate::{
-    Case, left,
+    Case, left, others,
     supervisor::{self, Live, Until},
 };
 
@@ -64,7 +66,11 @@ fn unloading() -> Result<()> {
     let mut killed = live(&other)?;
     killed.kill()?;
     killed.end()?.was_killed()?;
+    // Somebody else's program stays.
+    let foreign = Foreign::deny_chroot(others::NAME)?;
     unload(&HostLock::take()?)?;
+    others::works().context("another program after unload")?;
+    drop(foreign);
     ensure!(!this.pin_dir().exists() && !other.pin_dir().exists(), "pins are left");
     let cgroups = fs::read_dir("/sys/fs/cgroup")?.flatten();
     let ours = cgroups.filter(|it| it.file_name().to_string_lossy().starts_with("wasi-guard-"));

@@ -85,10 +85,14 @@ fn bpffs_gone() -> Result<()> {
         refused.status.code() == Some(125) && errors.contains("the layer `bpffs` is missing"),
         "{refused:?}"
     );
-    std::thread::sleep(Duration::from_millis(200));
-    // Fresh programs beside those that the first supervisor still holds. Both see its cgroup: the
-    // new ones do not know the guest and deny it everything, the old ones go on as before.
-    supervisor::works(&Build::this(false)).context("a start on a new bpffs")?;
+    // Fresh programs beside those that the first supervisor still holds. Both sets see all guests,
+    // and each denies what it does not know: the first guest is denied everything from here on, and
+    // a new one cannot start as long as the first runs.
+    let second = supervisor::run(None, Until::End)?;
+    ensure!(second.status.code() == Some(2), "two sets of programs: {second:?}");
+    ensure!(second.errors.contains("Permission denied"), "{second:?}");
     first.end()?.lived().context("the guest from before")?;
+    left::nothing()?;
+    supervisor::works(&Build::this(false)).context("a start on a new bpffs")?;
     left::nothing()
 }

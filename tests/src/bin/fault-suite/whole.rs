@@ -16,7 +16,7 @@ const FOLDER: &str = "/tmp/fault-suite/whole";
 const POLICY: &str = "version = 1\n\
     [[preopen]]\nguest = \"/d\"\nhost = \"data\"\nread = [\"yes\"]\n\
     [[preopen]]\nguest = \"/single/file\"\nhost = \"file\"\nread = [\".\"]\n\
-    [limits]\nmemory = \"256M\"\n";
+    [limits]\nmemory = \"256MiB\"\n";
 
 /// Who is killed.
 #[derive(Clone, Copy, PartialEq, Eq)]
