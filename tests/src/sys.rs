@@ -1,6 +1,8 @@
 //! Raw system calls that no safe wrapper offers. The only room of this crate with `unsafe`.
 #![allow(unsafe_code, reason = "this module is the room for it")]
 
+pub mod bpf;
+
 use std::{
     ffi::CStr,
     io,

@@ -6,7 +6,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::fd::{AsFd, BorrowedFd},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -16,6 +17,7 @@ use rustix::fs::FlockOperation;
 
 use crate::{
     error::{Error, Result, Step as _},
+    fault::{self, Point},
     programs::{Build, is_of_a_build},
 };
 
@@ -26,6 +28,8 @@ pub const MOUNT: &str = "/sys/fs/cgroup";
 const PRIVATE: u32 = 0o700;
 /// CPU time is shared out in periods of this many microseconds.
 const CPU_PERIOD: u64 = 100_000;
+/// Abandoned guests that are held open at a time.
+const BATCH: usize = 64;
 /// How long to wait for killed processes to leave a cgroup.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -97,6 +101,23 @@ impl Parent {
         Ok(Self { path, id })
     }
 
+    /// The parent with this name, if it is there.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    pub(crate) fn named(name: &std::ffi::OsStr) -> Result<Option<Self>> {
+        let path = Path::new(MOUNT).join(name);
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        Ok(Some(Self { id: id_of(&path)?, path }))
+    }
+
+    /// The path below the cgroup mount.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The parents of all builds that there are.
     ///
     /// # Errors
@@ -141,7 +162,7 @@ impl Parent {
         for n in 0u32.. {
             let name = format!("guest-{pid}-{n}");
             let path = self.path.join(&name);
-            match fs::create_dir(&path) {
+            match fault::call(Point::MakeCgroup).and_then(|()| fs::create_dir(&path)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     return Err(
@@ -149,6 +170,7 @@ impl Parent {
                     );
                 }
                 Ok(()) => {
+                    fault::at(Point::CgroupMade);
                     let cgroup = Cgroup::lock(path, name)?;
                     cgroup.limit(limits)?;
                     return Ok(cgroup);
@@ -158,13 +180,15 @@ impl Parent {
         Err(Error::new("find a free cgroup name"))
     }
 
-    /// Removes children whose supervisor is gone and returns their ids. The caller holds the
-    /// host lock.
+    /// Ends and removes children whose supervisor is gone, and returns how many. `forget` removes
+    /// what else there is of them, while their cgroups are still there: whenever this process is
+    /// killed, the next one finds them and does the rest. The caller holds the host lock.
     ///
     /// # Errors
     /// If the parent cannot be read.
-    pub fn sweep(&self) -> Result<Vec<u64>> {
-        let mut gone = Vec::new();
+    pub fn sweep(&self, mut forget: impl FnMut(&[u64])) -> Result<usize> {
+        let mut count = 0;
+        let mut batch = Vec::new();
         let entries = fs::read_dir(&self.path).step(|| format!("list {}", self.path.display()))?;
         for entry in entries.flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -173,12 +197,29 @@ impl Parent {
             let name = entry.file_name().to_string_lossy().into_owned();
             // A held lock is a living supervisor.
             if let Ok(cgroup) = Cgroup::lock(entry.path(), name) {
-                gone.push(cgroup.id());
-                drop(cgroup);
+                fault::at(Point::AbandonedFound);
+                cgroup.clear();
+                fault::at(Point::AbandonedKilled);
+                batch.push(cgroup);
+            }
+            if batch.len() == BATCH {
+                count += remove(&mut batch, &mut forget);
             }
         }
-        Ok(gone)
+        Ok(count + remove(&mut batch, &mut forget))
     }
+}
+
+/// Removes cgroups that are empty, after what else there is of their guests.
+fn remove(batch: &mut Vec<Cgroup>, forget: &mut impl FnMut(&[u64])) -> usize {
+    let count = batch.len();
+    if count > 0 {
+        forget(&batch.iter().map(Cgroup::id).collect::<Vec<u64>>());
+        fault::at(Point::AbandonedForgotten);
+        batch.clear();
+        fault::at(Point::AbandonedRemoved);
+    }
+    count
 }
 
 /// Makes the controllers that `limits` needs available to the children of `parent`.
@@ -314,6 +355,47 @@ impl Cgroup {
             refused_pids: count("pids.events", "max").unwrap_or(0),
             throttled: Duration::from_micros(count("cpu.stat", "throttled_usec").unwrap_or(0)),
         }
+    }
+
+    /// Kills every process in it and waits until none is left, for ten seconds at most: one that
+    /// does not die stays guarded by its place.
+    pub(crate) fn clear(&self) {
+        // What cannot be killed now is found by the next start's sweep.
+        let _ = self.kill();
+        let start = std::time::Instant::now();
+        while self.is_populated() && start.elapsed() < DRAIN {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether a process is in it, or below.
+    pub fn is_populated(&self) -> bool {
+        Population::of(self).is_ok_and(|mut population| !population.is_empty())
+    }
+}
+
+/// Whether anybody is in a cgroup; can be waited for as exceptional data (`POLLPRI`), which is there
+/// when the answer may have changed.
+#[derive(Debug)]
+pub struct Population(File);
+
+impl Population {
+    pub(crate) fn of(cgroup: &Cgroup) -> Result<Self> {
+        let path = cgroup.path.join("cgroup.events");
+        File::open(&path).map(Self).step(|| format!("open {}", path.display()))
+    }
+
+    /// Whether the last process has left. A cgroup that is gone is empty.
+    pub fn is_empty(&mut self) -> bool {
+        let mut text = String::new();
+        let read = self.0.rewind().and_then(|()| self.0.read_to_string(&mut text));
+        read.is_err() || !text.lines().any(|line| line == "populated 1")
+    }
+}
+
+impl AsFd for Population {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -6,8 +6,9 @@ use std::fs;
 use crate::{
     cgroup::Parent,
     error::{Result, Step as _},
+    fault::{self, Point},
     privilege::AsRoot,
-    programs::{self, BPFFS, Build, HostLock, Pins},
+    programs::{self, BPFFS, Build, Entries, HostLock, Pins},
 };
 
 /// How much was removed.
@@ -15,9 +16,9 @@ use crate::{
 pub struct Collected {
     /// Cgroups without a living supervisor, with the processes in them.
     pub cgroups: usize,
-    /// Map entries of guests that are gone, of this build.
+    /// Guests that are gone and had map entries.
     pub entries: usize,
-    /// Tables by which no guest decides, of this build.
+    /// Tables by which no guest decides.
     pub tables: usize,
     /// Directories of pins that were never finished.
     pub pins: usize,
@@ -32,9 +33,15 @@ pub fn collect(_lock: &HostLock) -> Result<Collected> {
     let mut collected = Collected::default();
     let mut living = Vec::new();
     for parent in Parent::every()? {
-        collected.cgroups += parent.sweep()?.len();
+        let entries = Entries::of(parent.path().file_name().unwrap_or_default());
+        collected.cgroups += parent.sweep(|abandoned| {
+            let (known, tables) = entries.forget(abandoned);
+            collected.entries += known;
+            collected.tables += tables;
+        })?;
         living.extend(parent.children()?);
     }
+    fault::at(Point::GcCgroups);
     for build in [Build::this(false), Build::this(true)] {
         let Some(mut pins) = Pins::take(&build)? else { continue };
         // A guest that is being made has its cgroup before its entry.
@@ -46,11 +53,13 @@ pub fn collect(_lock: &HostLock) -> Result<Collected> {
         collected.entries += gone.len();
         collected.tables += tables.saturating_sub(pins.pinned_tables().len());
     }
+    fault::at(Point::GcEntries);
     for entry in fs::read_dir(BPFFS).step(|| format!("list {BPFFS}"))?.flatten() {
         // Whoever makes pins holds the lock: these are nobody's.
         if programs::is_unfinished(&entry.file_name()) {
             programs::remove_pins(&entry.path())?;
             collected.pins += 1;
+            fault::at(Point::GcPins);
         }
     }
     Ok(collected)

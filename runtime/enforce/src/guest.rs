@@ -3,7 +3,7 @@
 //! ```text
 //! create: cgroup, ring buffer, entry with GUEST_SETUP   everything denied but the worker's start
 //! arm:    table entry                                   the policy, in one step; again to replace it
-//! drop:   processes killed, cgroup gone, entries gone
+//! drop:   processes killed, entries gone, cgroup gone
 //! ```
 
 use std::{
@@ -22,8 +22,9 @@ use wasi_guard_abi::{
 use wasi_guard_policy::compile::Table;
 
 use crate::{
-    cgroup::{Cgroup, Limits, Parent, Pressure},
+    cgroup::{Cgroup, Limits, Parent, Population, Pressure},
     error::{Error, Result, Step as _},
+    fault::{self, Point},
     isolation::Identity,
     privilege::AsRoot,
     programs::{self, Build, HostLock, Pins, Shared, SwapLock},
@@ -84,12 +85,16 @@ impl Guest {
     pub fn create(build: &Build, limits: &Limits, ring_bytes: u32) -> Result<Self> {
         let _root = AsRoot::enter()?;
         let lock = HostLock::take()?;
+        fault::at(Point::HostLocked);
         let mut pins = programs::open(build, &lock)?;
+        fault::at(Point::PinsTaken);
         let parent = Parent::open(build)?;
+        fault::at(Point::ParentMade);
         pins.guard_children_of(parent.id())?;
-        pins.forget_all(&parent.sweep()?);
+        parent.sweep(|abandoned| pins.forget_all(abandoned))?;
         let runtime = pins.marks.runtime()?;
         let cgroup = parent.child(limits)?;
+        fault::at(Point::CgroupLimited);
         let mut guest = Self {
             cgroup: Some(cgroup),
             pins,
@@ -107,7 +112,9 @@ impl Guest {
         // The system call waits until all programs that run have ended, as all do that change a
         // map of maps (`maybe_wait_bpf_programs`): the worker is started meanwhile.
         let enter = move || {
-            rings.insert(id, &ring, NO_EXIST).map_err(|error| full(error, "RINGS"))?;
+            fault::map(Point::EnterRing)
+                .and_then(|()| rings.insert(id, &ring, NO_EXIST))
+                .map_err(|error| full(error, "RINGS"))?;
             Ok(ring)
         };
         guest.entering = Some(
@@ -117,7 +124,10 @@ impl Guest {
                 .step(|| "start a thread".into())?,
         );
         let entry = Entry { flags: GUEST_SETUP, ..Entry::default() };
-        guest.pins.guests.insert(id, entry, NO_EXIST).map_err(|error| full(error, "GUESTS"))?;
+        fault::map(Point::EnterGuest)
+            .and_then(|()| guest.pins.guests.insert(id, entry, NO_EXIST))
+            .map_err(|error| full(error, "GUESTS"))?;
+        fault::at(Point::GuestMade);
         Ok(guest)
     }
 
@@ -207,7 +217,12 @@ impl Guest {
     pub fn spawn(&mut self, request: &Request<'_>) -> Result<Process> {
         let _root = AsRoot::enter()?;
         let Some(cgroup) = &self.cgroup else { return Err(Error::new("find the guest's cgroup")) };
-        crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)
+        fault::call(Point::Spawn).step(|| "start the worker process".into())?;
+        let process =
+            crate::spawn::spawn(Some(cgroup.dir().as_fd()), self.runtime.executable(), request)
+                .map_err(denied)?;
+        fault::at(Point::Spawned);
+        Ok(process)
     }
 
     /// Waits until the ring buffer is in the map.
@@ -261,21 +276,31 @@ impl Guest {
         let table = Shared::take(self.pins.dir(), table)?;
         let id = self.id();
         let first = self.table.is_none();
-        let _lock = if first { None } else { Some(SwapLock::take(limit)?) };
-        let entered = self.pins.tables.insert(id, table.map());
-        if let Err(error) = entered {
-            table.release(&self.pins.tables);
-            return Err(full(error, "TABLES"));
-        }
+        let lock = if first { Ok(None) } else { SwapLock::take(limit).map(Some) };
+        let entered = lock.and_then(|lock| {
+            fault::map(Point::EnterTable)
+                .and_then(|()| self.pins.tables.insert(id, table.map()))
+                .map_err(|error| full(error, "TABLES"))?;
+            fault::at(Point::TableEntered);
+            Ok(lock)
+        });
+        let _lock = match entered {
+            Ok(lock) => lock,
+            Err(error) => {
+                table.release(&self.pins.tables);
+                return Err(error);
+            }
+        };
         if let Some(before) = self.table.replace(table) {
+            fault::at(Point::TableReplaced);
             before.release(&self.pins.tables);
         }
         if first {
             // The exception for the worker's start ends; the table alone would end it too.
-            self.pins
-                .guests
-                .insert(id, Entry::default(), 0)
+            fault::map(Point::EndSetup)
+                .and_then(|()| self.pins.guests.insert(id, Entry::default(), 0))
                 .step(|| "end the guest's set-up".into())?;
+            fault::at(Point::Armed);
         }
         Ok(())
     }
@@ -286,7 +311,9 @@ impl Guest {
     /// If the kernel refuses.
     pub fn begin_loading(&mut self) -> Result<()> {
         let id = self.id();
-        self.pins.loading.insert(id, 1, 0).map_err(|error| full(error, "LOADING"))
+        fault::map(Point::BeginLoading)
+            .and_then(|()| self.pins.loading.insert(id, 1, 0))
+            .map_err(|error| full(error, "LOADING"))
     }
 
     /// Ends that.
@@ -295,7 +322,9 @@ impl Guest {
     /// If the kernel refuses.
     pub fn end_loading(&mut self) -> Result<()> {
         let id = self.id();
-        self.pins.loading.remove(&id).step(|| "end the leave to make memory executable".into())
+        fault::map(Point::EndLoading)
+            .and_then(|()| self.pins.loading.remove(&id))
+            .step(|| "end the leave to make memory executable".into())
     }
 
     /// Bounds the guest anew, while it runs: each limit that is `None` is lifted. Memory that it
@@ -341,6 +370,15 @@ impl Guest {
         self.cgroup.as_ref().map_or_else(Pressure::default, Cgroup::pressure)
     }
 
+    /// Whether anybody is in the guest's cgroup.
+    ///
+    /// # Errors
+    /// If the cgroup cannot be looked at.
+    pub fn population(&self) -> Result<Population> {
+        let cgroup = self.cgroup.as_ref();
+        cgroup.map_or_else(|| Err(Error::new("find the guest's cgroup")), Population::of)
+    }
+
     /// The pinned programs in use.
     pub fn pins(&self) -> &Pins {
         &self.pins
@@ -351,14 +389,33 @@ impl Drop for Guest {
     fn drop(&mut self) {
         // What cannot be removed is found by the next start.
         let _root = AsRoot::enter();
-        let id = self.id();
         // An entry that comes later would stay.
         let _ = self.settle();
-        self.cgroup = None;
-        self.pins.forget(id);
+        // The cgroup goes last: as long as it is there, whoever comes after a crash finds it, and
+        // by it all that is left.
+        fault::at(Point::EndBegun);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.clear();
+        }
+        fault::at(Point::ProcessesGone);
+        self.pins.forget(self.id());
+        fault::at(Point::EntriesGone);
         if let Some(table) = self.table.take() {
             table.release(&self.pins.tables);
         }
+        fault::at(Point::TableReleased);
+        self.cgroup = None;
+        fault::at(Point::CgroupRemoved);
+    }
+}
+
+/// A start that the programs deny although they were told of it.
+fn denied(error: Error) -> Error {
+    let source = error.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+    if source.is_some_and(|source| source.raw_os_error() == Some(libc::EACCES)) {
+        error.hint("a guest from before bpffs was unmounted or its pins were removed may still run, and its supervisor hold the programs of that time: end it first")
+    } else {
+        error
     }
 }
 
@@ -370,6 +427,7 @@ fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
         bytes,
         0,
     );
+    fault::call(Point::MakeRing).step(|| "create the ring buffer for records".into())?;
     let data = MapData::create(object, "records", None)
         .step(|| "create the ring buffer for records".into())?;
     let map = aya::maps::Map::from_map_data(data).step(|| "use the ring buffer".into())?;

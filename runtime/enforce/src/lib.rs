@@ -16,6 +16,7 @@
 pub mod cgroup;
 pub mod collect;
 pub mod error;
+pub mod fault;
 pub mod guest;
 pub mod host;
 pub mod isolation;

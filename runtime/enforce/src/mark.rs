@@ -13,7 +13,10 @@ use std::{
 use aya::maps::{InodeStorage, MapData, MapError};
 use wasi_guard_abi::guest::{MARK_LINKED, MARK_ROOT, MARK_RUNTIME, Mark};
 
-use crate::error::{Error, Result, Step as _};
+use crate::{
+    error::{Error, Result, Step as _},
+    fault::{self, Point},
+};
 
 /// The map of marks.
 pub struct Marks {
@@ -46,7 +49,14 @@ impl Marks {
         // Without the place that a directory may have: it is somebody else's to write.
         let new = Mark { id, flags: old.flags | flag, ..Mark::default() };
         if (new.id, new.flags) != (old.id, old.flags) {
-            self.map.insert(&fd, new, 0).step(|| "mark an inode".into())?;
+            let point = match flag {
+                MARK_ROOT => Point::MarkRoot,
+                MARK_LINKED => Point::MarkLinks,
+                _ => Point::MarkRuntime,
+            };
+            fault::map(point)
+                .and_then(|()| self.map.insert(&fd, new, 0))
+                .step(|| "mark an inode".into())?;
         }
         Ok(id)
     }

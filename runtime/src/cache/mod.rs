@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, fsync, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
+use wasi_guard_enforce::fault::{self, Point};
 
 pub use key::Key;
 
@@ -148,6 +149,7 @@ impl Cache {
         let result = entry::write(&file, artifact, key, kind)
             .and_then(|()| Ok(fsync(&file)?))
             .and_then(|()| {
+                fault::at(Point::CacheWritten);
                 let name = key.file_name();
                 Ok(renameat(&self.directory, temporary.as_str(), &self.directory, name.as_str())?)
             })

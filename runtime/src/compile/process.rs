@@ -7,7 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
-use wasi_guard_enforce::isolation::Identity;
+use wasi_guard_enforce::{
+    fault::{self, Point},
+    isolation::Identity,
+};
 
 use super::{Error, Request, source, sys};
 use crate::protocol::{
@@ -58,6 +61,7 @@ pub(super) fn run(module: &File, request: &Request<'_>) -> Result<Compiled, Erro
     // Closes our copy of the worker's end of the socket, so that its death is seen.
     drop(command);
     let mut child = Guard(child);
+    fault::at(Point::CompilerStarted);
     let answer = listen(&channel);
     let status = child.end();
     finish(answer, status, output)

@@ -1,8 +1,10 @@
 //! Starting a worker with descriptors at fixed numbers.
 #![allow(unsafe_code, reason = "what happens between fork and exec is outside Rust's rules")]
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -16,6 +18,12 @@ use crate::protocol::WORKER_NAME;
 pub fn worker_command(executable: &Path, descriptors: Vec<(OwnedFd, RawFd)>) -> Command {
     let mut command = Command::new(executable);
     command.arg0(WORKER_NAME).env_clear();
+    for variable in wasi_guard_enforce::fault::environment() {
+        let text = OsString::from_vec(variable.into_bytes());
+        if let Some((name, value)) = text.to_str().and_then(|text| text.split_once('=')) {
+            command.env(name, value);
+        }
+    }
     let above = descriptors.iter().map(|(_, number)| number + 1).max().unwrap_or(3);
     let mut copies = vec![-1; descriptors.len()];
     let place = move || place(&descriptors, &mut copies, above);

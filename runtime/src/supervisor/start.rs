@@ -10,6 +10,7 @@ use std::{
 
 use wasi_guard_abi::operation::{Operation, Reason};
 use wasi_guard_enforce::{
+    fault::{self, Point},
     guest::Guest,
     isolation::Isolation,
     privilege::AsRoot,
@@ -76,6 +77,7 @@ pub(crate) fn start(
     let mut guest = Guest::create(&build, &plan.limits, plan.ring_bytes)?;
     let mut table = plan.table.clone();
     let holders = holders::make(plan)?;
+    fault::at(Point::HoldersMade);
     let fds = plan.roots.iter().map(|root| &root.fd);
     let fds = fds.chain(holders.list.iter().map(|holder| &holder.fd));
     for (index, fd) in fds.enumerate() {
@@ -83,9 +85,12 @@ pub(crate) fn start(
     }
     let linked = links::search(&plan.policy, &table, &plan.roots)?;
     guest.links(&mut table, linked)?;
+    fault::at(Point::LinksSearched);
     guest.runtime_file(artifact.file.as_fd())?;
     let reload = Reload::open(job, plan, &table, &guest)?;
+    fault::at(Point::SocketMade);
     let (channel, worker) = spawn(job, plan, options, artifact, &canary, &holders, &mut guest)?;
+    fault::at(Point::WorkerSpawned);
     auditor.set_guest(guest.name());
 
     let mut steps = Steps { channel: &channel, worker: &worker, signals, syscalls: None, auditor };
@@ -94,29 +99,36 @@ pub(crate) fn start(
     let Step::Message(FromWorker::Hardened { .. }) = hardened else {
         return steps.unexpected(hardened, "give up its rights");
     };
+    fault::at(Point::HardenedHeard);
     let listener = listener.ok_or_else(|| {
         Error::new("hear of the worker's system calls: it handed over no descriptor")
     })?;
     steps.syscalls = Some(Syscalls::new(listener, plan.policy.mode, worker.pid()));
+    fault::at(Point::ListenerTaken);
     guest.begin_loading()?;
     guest.arm(&table)?;
     steps.send(&ToWorker::Armed)?;
+    fault::at(Point::ArmedSaid);
     let answer = steps.next()?;
     let Step::Message(FromWorker::Canary { errno }) = answer else {
         return steps.unexpected(answer, "open the canary");
     };
     check_canary(&mut guest, &worker, plan.policy.mode, errno)?;
+    fault::at(Point::CanaryChecked);
     steps.send(&ToWorker::Load)?;
+    fault::at(Point::LoadSaid);
     let loaded = steps.next()?;
     match loaded {
         Step::Message(FromWorker::Loaded { layers }) => {
             let Some(mut syscalls) = steps.syscalls.take() else {
                 return Err(Error::new("hear of the worker's system calls"));
             };
+            fault::at(Point::LoadedHeard);
             syscalls.loaded();
             guest.end_loading()?;
             steps.auditor.start(&layers);
             steps.send(&ToWorker::Start)?;
+            fault::at(Point::StartSaid);
             Ok(Started::Running(Box::new(Running {
                 guest,
                 worker,
@@ -208,9 +220,11 @@ fn spawn(
     .map_err(|error| Error::step("write the worker's configuration", error))?;
     descriptors.push((config.as_fd(), CONFIG_FD));
     let name = CString::new(WORKER_NAME).map_err(|error| Error::step("name the worker", error))?;
+    let environment = fault::environment();
+    let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
     let worker = guest.spawn(&Request {
         arguments: &[&name],
-        environment: &[],
+        environment: &environment,
         descriptors: &descriptors,
         isolation: Some(Isolation { identity, network: plan.without_network() }),
     })?;

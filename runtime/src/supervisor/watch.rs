@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    fs,
     io::Read as _,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -14,7 +15,10 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
 };
-use wasi_guard_enforce::spawn::Ended;
+use wasi_guard_enforce::{
+    fault::{self, Point},
+    spawn::Ended,
+};
 
 use super::{BATCH, Error, Plan, start::Running};
 use crate::{
@@ -149,10 +153,23 @@ pub(crate) fn watch(
     let mut overtime = false;
     let mut listening = true;
     let mut log = if running.bpf_log { Some(running.guest.pins().debug_log()?) } else { None };
+    let mut population = running.guest.population()?;
+    let (mut empty, mut moved) = (false, false);
+    fault::at(Point::Watching);
     loop {
         running.reload.drain(BATCH, &mut running.guest, &mut auditor);
         if let Some(log) = &mut log {
             log.flush();
+        }
+        // Only root can move a worker out. Outside nothing guards it, so it must not run there.
+        if !empty && population.is_empty() {
+            // A worker that ends leaves as well.
+            empty = true;
+            moved = is_elsewhere(&running);
+            if moved {
+                // It may have ended meanwhile.
+                let _ = running.worker.signal(Signal::KILL);
+            }
         }
         let now = Instant::now();
         let next = deadline.filter(|_| !overtime);
@@ -181,6 +198,9 @@ pub(crate) fn watch(
             fds.extend(signals.fds());
             fds.extend(log.as_ref().map(|log| PollFd::new(log, PollFlags::IN)));
             fds.extend(running.reload.fds());
+            if !empty {
+                fds.push(PollFd::new(&population, PollFlags::PRI));
+            }
             wait(&mut fds, limit)?;
             let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
             (ready(0), listening && ready(2))
@@ -211,6 +231,7 @@ pub(crate) fn watch(
         }
     }
     let ended = running.worker.wait()?;
+    fault::at(Point::WorkerEnded);
     if let Some(log) = &mut log {
         log.flush();
     }
@@ -249,6 +270,9 @@ pub(crate) fn watch(
     } else if fuel_ran_out(told.as_ref(), plan) {
         auditor.limit("fuel", &format!("{}", plan.fuel.unwrap_or(0)));
     }
+    if moved {
+        report::warning("the guest was ended: its worker was no longer in its cgroup");
+    }
     if let Some(call) = running.syscalls.fatal() {
         report::warning(&format!(
             "the guest was ended: its worker made the system call {call}, which no guest needs"
@@ -270,6 +294,7 @@ pub(crate) fn watch(
         },
         counts,
     );
+    fault::at(Point::EndRecorded);
     Ok(outcome)
 }
 
@@ -281,6 +306,14 @@ fn stop(running: &Running) -> Result<(), Error> {
         .map_err(|error| Error::step("stop", error))?;
     let _ = running.worker.signal(Signal::CONT);
     Ok(())
+}
+
+/// Whether the worker is in another cgroup than its guest's. One that has ended is in none other.
+fn is_elsewhere(running: &Running) -> bool {
+    let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", running.worker.pid()));
+    let text = cgroups.unwrap_or_default();
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    path.is_some_and(|path| !path.split('/').any(|part| part == running.guest.name()))
 }
 
 fn timed_out(told: Option<&End>, running: &Running, plan: &Plan) -> bool {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
+use wasi_guard_enforce::fault::{self, Point};
 use wasmtime::{CodeBuilder, CodeHint, Config, Engine};
 
 use super::failure::{Failure, Step as _, wasmtime_chain};
@@ -39,6 +40,7 @@ pub fn compile(
     seccomp::install(List::Compile).step("install the seccomp filter")?;
     tell(channel, &FromWorker::Hardened { layers: layers.clone() })?;
 
+    fault::at(Point::CompilerHardened);
     let bytes = read(module)?;
     let (kind, artifact) = translate(&engine, &bytes)?;
     let imports_checked = runs_here(config.target.as_deref());
@@ -46,8 +48,10 @@ pub fn compile(
         guest::check_imports(&engine, &options, kind, &artifact)?;
     }
     write(output, &artifact).step("write the compiled module")?;
+    fault::at(Point::CompilerDone);
     let length = artifact.len() as u64;
     tell(channel, &FromWorker::Compiled { kind, length, imports_checked, layers })?;
+    fault::at(Point::CompilerTold);
     Ok(0)
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode as FileMode, OFlags, openat};
 use rustix::io::Errno;
+use wasi_guard_enforce::fault::{self, Point};
 
 use super::failure::{Failure, Step as _};
 use super::guest::{self, Preopened};
@@ -34,6 +35,8 @@ pub fn run(
         });
     }
 
+    fault::at(Point::WorkerStarted);
+
     // 1. Rights.
     let mut layers = harden::harden(channel, harden::Strictness::Everything, &config.identity)?;
     if let Some(open_files) = config.open_files {
@@ -46,10 +49,12 @@ pub fn run(
     }
 
     let event_loop = guest::EventLoop::new()?;
+    fault::at(Point::WorkerHardened);
 
     // Before hostile bytes come in. What the module's loading needs beyond the guest's list, the
     // supervisor lets through until it is loaded.
     let listener = seccomp::install_asking().step("install the seccomp filter")?;
+    fault::at(Point::WorkerFiltered);
     layers.seccomp = match config.mode {
         Mode::Enforce => Seccomp::Enforce,
         Mode::Audit => Seccomp::Log,
@@ -60,26 +65,34 @@ pub fn run(
     channel.send_with(&hardened, listener.as_fd()).step("talk to the supervisor")?;
     // Whoever held it could answer for the supervisor.
     drop(listener);
+    fault::at(Point::WorkerTold);
     // While the supervisor is busy: nothing of this depends on the guest's bytes.
     let machine = guest::Machine::new(config, &options)?;
     expect(channel, &ToWorker::Armed)?;
+    fault::at(Point::WorkerArmed);
 
     // 3. Self-test.
     try_canary(channel, config, canary)?;
+    fault::at(Point::WorkerTested);
     expect(channel, &ToWorker::Load)?;
+    fault::at(Point::WorkerMayLoad);
 
     // 4. Everything that needs executable memory.
     let ready =
         guest::prepare(machine, event_loop, config, &options, File::from(artifact), preopens)?;
+    fault::at(Point::WorkerLoaded);
 
     // 5. From here on there is none.
     tell(channel, &FromWorker::Loaded { layers })?;
     expect(channel, &ToWorker::Start)?;
+    fault::at(Point::WorkerMayStart);
 
     // 6. The guest.
     let (end, code) = ready.run();
+    fault::at(Point::WorkerDone);
     // The supervisor may be gone or not interested; the exit code is what counts.
     let _ = channel.send(&FromWorker::Ended(end));
+    fault::at(Point::WorkerEndSaid);
     Ok(code)
 }
 

@@ -38,7 +38,19 @@ pub(super) fn clippy(context: &Context) -> Result<Counts> {
         "-D",
         "warnings",
     ]))?;
-    Ok(Counts::ONE_PASSED)
+    // What only builds for tests have.
+    process::run(&mut context.project.cargo([
+        "clippy",
+        "--release",
+        "--package=wasi-guard-enforce",
+        "--package=wasi-guard-tests",
+        "--all-targets",
+        "--features=wasi-guard-tests/test-faults",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    Ok(Counts { passed: 2, failed: 0 })
 }
 
 pub(super) fn docs(context: &Context) -> Result<Counts> {

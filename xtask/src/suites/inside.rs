@@ -2,6 +2,7 @@
 //! `PROGRAM: N passed, N failed` as its last line.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,6 +51,38 @@ pub(super) fn guest(context: &Context, series: Series) -> Result<Counts> {
 /// Native code in a worker that its guest has taken over.
 pub(super) fn escape(context: &Context, series: Series) -> Result<Counts> {
     run(context, &Options::new(series), &["escape-suite"], context.guest_files()?)
+}
+
+/// Everything killed and refused at every step.
+pub(super) fn faults(context: &Context, series: Series) -> Result<Counts> {
+    run(context, &Options::new(series), &["fault-suite"], context.fault_files()?)
+}
+
+/// Builds what `faults` needs, and makes sure that the product has none of it.
+pub(super) fn fault_files(project: &Project) -> Result<FileSet> {
+    let features = ["wasi-guard/test-faults", "wasi-guard-tests/test-faults"];
+    project.build_release(&["wasi-guard", "wasi-guard-tests"], &features)?;
+    let mut files = FileSet::new();
+    let with = project.target.join("wasi-guard-faults");
+    let suite = project.target.join("fault-suite");
+    for (program, aside) in [("wasi-guard", &with), ("fault-suite", &suite)] {
+        fs::copy(project.release_program(program), aside)
+            .with_context(|| format!("cannot put {program} with faults aside"))?;
+        files.add(aside.clone(), "/usr/local/bin/")?;
+    }
+    project.build_release(&["wasi-guard", "wasi-guard-tests"], &[])?;
+    let product = project.release_program("wasi-guard");
+    ensure!(has_faults(&with)?, "{} has no faults", with.display());
+    ensure!(!has_faults(&product)?, "{} can be made to fail", product.display());
+    files.add(guests::build(project)?, "/guests")?;
+    Ok(files)
+}
+
+/// Whether a program has the variable that chooses a fault, or the name of a point.
+fn has_faults(program: &Path) -> Result<bool> {
+    let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let has = |word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
+    Ok(has(b"WASI_GUARD_TEST_FAULT") || has(b"abandoned-forgotten"))
 }
 
 /// Builds what `guest` and `escape` need.

@@ -50,6 +50,12 @@ pub const SUITES: &[Suite] = &[
     suite("guest-6.12", "real guests under policies on Linux 6.12", |c| {
         inside::guest(c, Series::V6_12)
     }),
+    suite("faults-6.1", "killed or refused at every step, on Linux 6.1", |c| {
+        inside::faults(c, Series::V6_1)
+    }),
+    suite("faults-6.12", "killed or refused at every step, on Linux 6.12", |c| {
+        inside::faults(c, Series::V6_12)
+    }),
     suite("escape-6.1", "native code in a worker on Linux 6.1", |c| {
         inside::escape(c, Series::V6_1)
     }),
@@ -89,12 +95,18 @@ pub struct Context {
     project: Project,
     lab: OnceCell<Lab>,
     guest_files: OnceCell<FileSet>,
+    fault_files: OnceCell<FileSet>,
 }
 
 impl Context {
     /// For a project.
     pub fn new(project: Project) -> Self {
-        Self { project, lab: OnceCell::new(), guest_files: OnceCell::new() }
+        Self {
+            project,
+            lab: OnceCell::new(),
+            guest_files: OnceCell::new(),
+            fault_files: OnceCell::new(),
+        }
     }
 
     fn lab(&self) -> Result<&Lab> {
@@ -110,6 +122,14 @@ impl Context {
             let _ = self.guest_files.set(inside::guest_files(&self.project)?);
         }
         self.guest_files.get().context("the guest suite is not built")
+    }
+
+    /// What the fault suite needs in its machine.
+    fn fault_files(&self) -> Result<&FileSet> {
+        if self.fault_files.get().is_none() {
+            let _ = self.fault_files.set(inside::fault_files(&self.project)?);
+        }
+        self.fault_files.get().context("the fault suite is not built")
     }
 }
 

@@ -22,10 +22,11 @@ use super::{
 };
 use crate::{
     error::{Error, Result, Step as _},
+    fault::{self, Point},
     guest::INNER_MAP,
     sys,
 };
-use wasi_guard_abi::{MAX_GUESTS, table::Chunk};
+use wasi_guard_abi::table::Chunk;
 
 /// The map of tables.
 const TABLES: &str = "TABLES";
@@ -71,12 +72,16 @@ fn load(build: &Build) -> Result<()> {
             .because(error)
             .hint("bpffs must be mounted there: mount -t bpf bpf /sys/fs/bpf")
     })?;
-    let result = pin_tables(&temporary)
+    fault::at(Point::PinsBegun);
+    let result = pin_tables(build, &temporary)
         .and_then(|tables| load_object(build, &types, &tables))
-        .and_then(|mut ebpf| pin_all(&mut ebpf, &btf, &types, &temporary))
+        .and_then(|mut ebpf| pin_all(build, &mut ebpf, &btf, &types, &temporary))
         .and_then(|()| {
             let dir = build.pin_dir();
-            fs::rename(&temporary, &dir).step(|| format!("publish the pins as {}", dir.display()))
+            fs::rename(&temporary, &dir)
+                .step(|| format!("publish the pins as {}", dir.display()))?;
+            fault::at(Point::PinsPublished);
+            Ok(())
         });
     if result.is_err() {
         // The error that matters is the first one.
@@ -86,7 +91,7 @@ fn load(build: &Build) -> Result<()> {
 }
 
 /// Makes and pins the map of tables, for the object to take up.
-fn pin_tables(dir: &Path) -> Result<PathBuf> {
+fn pin_tables(build: &Build, dir: &Path) -> Result<PathBuf> {
     let step = || "create the map TABLES".into();
     let object = aya_obj::Map::new_from_params(
         aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
@@ -96,20 +101,27 @@ fn pin_tables(dir: &Path) -> Result<PathBuf> {
         INNER_MAP,
     );
     let template = MapData::create(object, "template", None).step(step)?;
-    let fd = sys::hash_of_maps(TABLES, MAX_GUESTS, template.fd().as_fd()).step(step)?;
+    let fd = sys::hash_of_maps(TABLES, build.max_guests(), template.fd().as_fd()).step(step)?;
     let path = dir.join(TABLES);
     MapData::from_fd(fd).step(step)?.pin(&path).step(|| "pin the map TABLES".into())?;
+    fault::at(Point::TablesPinned);
     Ok(path)
 }
 
-fn pin_all(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, dir: &Path) -> Result<()> {
+fn pin_all(
+    build: &Build,
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    types: &KernelTypes,
+    dir: &Path,
+) -> Result<()> {
     // Before any program runs: a layout that a later start can check.
     {
         let map = ebpf.map_mut("HOST").ok_or_else(|| absent("HOST"))?;
         let mut host = aya::maps::Array::<_, wasi_guard_abi::guest::HostConfig>::try_from(map)
             .step(|| "use the map HOST".into())?;
         let config = wasi_guard_abi::guest::HostConfig {
-            layout: wasi_guard_abi::LAYOUT,
+            layout: build.layout,
             programs: HOOKS.iter().filter(|hook| types.has_hook(hook.name)).count() as u32,
             ..Default::default()
         };
@@ -118,6 +130,7 @@ fn pin_all(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, dir: &Path) -> Resul
     for name in MAPS.iter().filter(|name| **name != TABLES) {
         let map = ebpf.map(name).ok_or_else(|| absent(name))?;
         map.pin(dir.join(name)).step(|| format!("pin the map {name}"))?;
+        fault::at(Point::MapPinned);
     }
     for hook in HOOKS {
         if !types.has_hook(hook.name) {
@@ -134,12 +147,15 @@ fn pin_all(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, dir: &Path) -> Resul
         program
             .pin(dir.join(format!("prog_{}", hook.name)))
             .step(|| format!("pin the program {}", hook.name))?;
+        fault::at(Point::ProgramPinned);
         let id = program.attach().map_err(|error| not_attached(hook.name, error))?;
+        fault::at(Point::ProgramAttached);
         let link: LsmLink =
             program.take_link(id).step(|| format!("take the link of {}", hook.name))?;
         FdLink::from(link)
             .pin(dir.join(format!("link_{}", hook.name)))
             .step(|| format!("pin the link of {}", hook.name))?;
+        fault::at(Point::LinkPinned);
     }
     Ok(())
 }
@@ -226,7 +242,11 @@ fn load_object(build: &Build, types: &KernelTypes, tables: &Path) -> Result<Ebpf
     let rename_lock = kernel_symbols::rename_lock(types)?;
     loader.override_global("RENAME_LOCK", &rename_lock, true);
     loader.override_global("AYA_LOG_LEVEL", &level, true);
+    for map in ["GUESTS", TABLES, "RINGS", "LOADING"] {
+        loader.map_max_entries(map, build.max_guests());
+    }
     loader.map_pin_path(TABLES, tables);
+    fault::call(Point::CreateMaps).step(|| "create the BPF maps".into())?;
     loader.load(OBJECT).map_err(|error| {
         let denied = matches!(&error, aya::EbpfError::MapError(aya::maps::MapError::CreateError { io_error, .. })
             if io_error.kind() == io::ErrorKind::PermissionDenied);

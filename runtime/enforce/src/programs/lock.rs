@@ -13,6 +13,7 @@ use rustix::fs::FlockOperation;
 
 use crate::{
     error::{Error, Result, Step as _},
+    fault::{self, Point},
     privilege::AsRoot,
 };
 
@@ -59,7 +60,9 @@ impl SwapLock {
     /// Waits for the lock, `limit` at most: each replacement takes a grace period of the kernel's
     /// RCU, some milliseconds, but a supervisor that was stopped in one must not stop others.
     pub(crate) fn take(limit: Duration) -> Result<Self> {
-        Ok(Self { _file: lock_within("swap.lock", limit)? })
+        let lock = Self { _file: lock_within("swap.lock", limit)? };
+        fault::call(Point::LockSwap).step(|| "lock the exchange of tables".into())?;
+        Ok(lock)
     }
 }
 

@@ -16,8 +16,8 @@ pub(crate) use load::offsets;
 pub use load::open;
 pub(crate) use lock::SwapLock;
 pub use lock::{HostLock, run_dir};
+pub(crate) use pins::{Entries, own_programs, remove_pins};
 pub use pins::{Pins, unload};
-pub(crate) use pins::{own_programs, remove_pins};
 pub(crate) use tables::Shared;
 
 /// The object built from `bpf-progs/`, embedded with the alignment that its parser wants.
@@ -34,6 +34,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
     digest: [u8; 32],
+    layout: u32,
     /// The programs write a debug log (`--bpf-log`).
     pub log: bool,
 }
@@ -41,13 +42,30 @@ pub struct Build {
 impl Build {
     /// This binary's.
     pub fn this(log: bool) -> Self {
+        Self::of_layout(wasi_guard_abi::LAYOUT, log)
+    }
+
+    /// One that shares nothing with [`Build::this`], with maps of another size: stands in for
+    /// another release.
+    #[cfg(feature = "test-faults")]
+    pub fn other() -> Self {
+        Self::of_layout(wasi_guard_abi::LAYOUT + 1, false)
+    }
+
+    fn of_layout(layout: u32, log: bool) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(OBJECT);
-        hasher.update(&wasi_guard_abi::LAYOUT.to_le_bytes());
+        hasher.update(&layout.to_le_bytes());
         hasher.update(&[u8::from(log)]);
         // What the loader does with the object belongs to the build as well.
         hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
-        Self { digest: *hasher.finalize().as_bytes(), log }
+        Self { digest: *hasher.finalize().as_bytes(), layout, log }
+    }
+
+    /// How many guests its maps take.
+    pub(crate) fn max_guests(&self) -> u32 {
+        // One more in a layout that is not ours.
+        wasi_guard_abi::MAX_GUESTS + (self.layout - wasi_guard_abi::LAYOUT)
     }
 
     /// Sixteen hexadecimal digits that name it in bpffs and among the cgroups.

@@ -6,8 +6,12 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs, io,
-    os::unix::fs::MetadataExt as _,
+    os::{
+        fd::AsFd as _,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,22 +19,22 @@ use aya::{
     maps::{Array, HashMap, HashOfMaps, InodeStorage, Map, MapData, RingBuf},
     programs::{ProgramInfo, links::PinnedLink},
 };
-use wasi_guard_abi::{
-    LAYOUT,
-    guest::{Guest, HostConfig, Mark},
-};
+use wasi_guard_abi::guest::{Guest, HostConfig, Mark};
 
 use super::{
-    BPFFS, Build,
+    BPFFS, Build, PREFIX, UNFINISHED,
     hooks::{Absence, HOOKS},
     is_of_a_build, is_unfinished,
     tables::{self, Tables},
 };
 use crate::{
+    cgroup::Parent,
     error::{Error, Result, Step as _},
+    fault::{self, Point},
     log::DebugLog,
     mark::Marks,
     privilege::AsRoot,
+    sys,
 };
 
 /// Maps of the object that userspace works with; each is pinned.
@@ -68,17 +72,17 @@ impl Pins {
         if !meta.is_dir() || meta.uid() != 0 {
             return Err(damaged(&dir, "it is not a directory of root's"));
         }
-        Self::open(&dir).map(Some).map_err(|error| damaged(&dir, "").because(error))
+        Self::open(&dir, build.layout).map(Some).map_err(|error| damaged(&dir, "").because(error))
     }
 
-    fn open(dir: &Path) -> Result<Self> {
+    fn open(dir: &Path, expected: u32) -> Result<Self> {
         let host: Array<_, HostConfig> =
             Array::try_from(map(dir, "HOST")?).step(|| "use the map HOST".into())?;
         let HostConfig { layout, programs, .. } =
             host.get(&0, 0).step(|| "read the map HOST".into())?;
-        if layout != LAYOUT {
+        if layout != expected {
             return Err(Error::new(format!(
-                "use pins of layout {layout}, this build has {LAYOUT}"
+                "use pins of layout {layout}, this build has {expected}"
             )));
         }
         let mut links = Vec::new();
@@ -170,6 +174,7 @@ impl Pins {
             // kernel's kernel/bpf/syscall.c): better at the same time.
             let thread = std::thread::Builder::new().spawn_scoped(scope, &mut ring);
             let _ = tables.remove(cgroup);
+            fault::at(Point::TableForgotten);
             thread.map(drop).is_err()
         })
         .then(ring);
@@ -208,9 +213,51 @@ impl Pins {
         tables::pinned(&self.dir)
     }
 
-    /// Ids of all guests that the maps know.
+    /// Ids of all guests that one of the maps knows, sorted.
     pub fn guests(&self) -> Vec<u64> {
-        self.guests.keys().flatten().collect()
+        let (guests, tables) = (self.guests.keys(), self.tables.guests());
+        let (rings, loading) = (self.rings.keys(), self.loading.keys());
+        let ids = guests.flatten().chain(tables);
+        let ids: BTreeSet<u64> = ids.chain(rings.flatten()).chain(loading.flatten()).collect();
+        ids.into_iter().collect()
+    }
+}
+
+/// What the pins of a build know about guests, whichever build and layout it is: entries go by the
+/// cgroup's id in all of them.
+pub(crate) struct Entries {
+    maps: Vec<MapData>,
+    dir: PathBuf,
+}
+
+impl Entries {
+    /// Maps with an entry for each guest.
+    const MAPS: &[&str] = &["TABLES", "LOADING", "RINGS", "GUESTS"];
+
+    /// Those of the build with this name; none if it has no pins.
+    pub(crate) fn of(name: &OsStr) -> Self {
+        let dir = Path::new(BPFFS).join(name);
+        let open = |name: &&str| MapData::from_pin(dir.join(name)).ok();
+        let has_ids = |map: &MapData| map.info().is_ok_and(|info| info.key_size() == 8);
+        Self { maps: Self::MAPS.iter().filter_map(open).filter(has_ids).collect(), dir }
+    }
+
+    /// Forgets guests of cgroups that are gone, and unpins their tables. Returns how many of the
+    /// guests had entries, and how many tables were unpinned.
+    pub(crate) fn forget(&self, cgroups: &[u64]) -> (usize, usize) {
+        let mut known = 0;
+        for cgroup in cgroups {
+            let mut some = false;
+            for map in &self.maps {
+                some |= sys::map_delete(map.fd().as_fd(), *cgroup).unwrap_or(false);
+            }
+            known += usize::from(some);
+        }
+        let tables = tables::pinned(&self.dir).len();
+        if let Ok(map) = Tables::open(&self.dir.join("TABLES")) {
+            tables::sweep(&self.dir, &map);
+        }
+        (known, tables.saturating_sub(tables::pinned(&self.dir).len()))
     }
 }
 
@@ -255,20 +302,44 @@ pub fn unload(_lock: &super::HostLock) -> Result<Vec<PathBuf>> {
         if !is_of_a_build(&name) && !is_unfinished(&name) {
             continue;
         }
-        let cgroup = Path::new(crate::cgroup::MOUNT).join(&name);
-        if let Ok(children) = fs::read_dir(&cgroup) {
-            for child in children.flatten() {
-                if child.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    return Err(Error::new(format!("unload {}: guests run", name.display()))
-                        .hint(format!("end them first; they are in {}", cgroup.display())));
-                }
+        if let Some(parent) = Parent::named(&name)? {
+            // What killed supervisors left are no guests that run.
+            let entries = Entries::of(&name);
+            parent.sweep(|abandoned| {
+                entries.forget(abandoned);
+            })?;
+            let cgroup = parent.path();
+            if !parent.children()?.is_empty() {
+                return Err(Error::new(format!("unload {}: guests run", name.display()))
+                    .hint(format!("end them first; they are in {}", cgroup.display())));
             }
-            fs::remove_dir(&cgroup).step(|| format!("remove {}", cgroup.display()))?;
+            fs::remove_dir(cgroup).step(|| format!("remove {}", cgroup.display()))?;
         }
-        remove_pins(&entry.path())?;
+        fault::at(Point::UnloadedCgroup);
+        remove_pins(&withdraw(&entry.path())?)?;
         removed.push(entry.path());
     }
     Ok(removed)
+}
+
+/// Takes their name from the pins of a build, in one step, so that no start finds a part of them:
+/// from there on they are unfinished ones, which the next start or gc removes.
+fn withdraw(dir: &Path) -> Result<PathBuf> {
+    let name = dir.file_name().unwrap_or_default();
+    let Some(digest) = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes()) else {
+        return Ok(dir.into());
+    };
+    if is_unfinished(name) {
+        return Ok(dir.into());
+    }
+    let digest = OsStr::from_bytes(digest);
+    let unfinished = Path::new(BPFFS).join(format!("{UNFINISHED}{}", digest.display()));
+    if unfinished.exists() {
+        remove_pins(&unfinished)?;
+    }
+    fs::rename(dir, &unfinished).step(|| format!("withdraw {}", dir.display()))?;
+    fault::at(Point::PinsWithdrawn);
+    Ok(unfinished)
 }
 
 /// Removes a directory of pins; links first, so that a program without its maps' pins is never
@@ -284,6 +355,7 @@ pub(crate) fn remove_pins(dir: &Path) -> Result<()> {
     });
     for path in names {
         fs::remove_file(&path).step(|| format!("remove {}", path.display()))?;
+        fault::at(Point::PinRemoved);
     }
     fs::remove_dir(dir).step(|| format!("remove {}", dir.display()))
 }

@@ -16,6 +16,7 @@ use wasi_guard_policy::compile::Table;
 
 use crate::{
     error::{Error, Result, Step as _},
+    fault::{self, Point},
     guest::INNER_MAP,
     sys,
 };
@@ -62,9 +63,14 @@ impl Tables {
         self.map.remove(&guest)
     }
 
+    /// The guests that have a table.
+    pub(crate) fn guests(&self) -> impl Iterator<Item = u64> {
+        self.map.keys().flatten()
+    }
+
     /// Whether a guest decides by the table with the kernel's number `id`.
     fn uses(&self, id: u32) -> bool {
-        self.map.keys().flatten().any(|guest| {
+        self.guests().any(|guest| {
             match sys::inner_map_id(self.data.fd().as_fd(), guest) {
                 Ok(used) => used == id,
                 // In doubt it stays. A guest that has ended meanwhile uses none.
@@ -102,6 +108,7 @@ impl Shared {
         let map = fill(table, count)?;
         // Somebody may have pinned the same at the same time: then there are two.
         let _ = map.pin(&pin);
+        fault::at(Point::TablePinned);
         Ok(Self { map, pin })
     }
 
@@ -157,11 +164,14 @@ fn fill(table: &Table, count: u32) -> Result<MapData> {
         count,
         INNER_MAP,
     );
+    fault::call(Point::MakeTable).step(step)?;
     let data = MapData::create(object, "table", None).step(step)?;
     let mut map = Map::from_map_data(data).step(step)?;
     let mut array = Array::<_, Chunk>::try_from(&mut map).step(step)?;
     for (index, chunk) in table.chunks().iter().enumerate() {
-        array.set(index as u32, Chunk(*chunk), 0).step(|| "fill the policy's table".into())?;
+        fault::map(Point::FillTable)
+            .and_then(|()| array.set(index as u32, Chunk(*chunk), 0))
+            .step(|| "fill the policy's table".into())?;
     }
     match map {
         Map::Array(data) => Ok(data),

@@ -1,6 +1,14 @@
 //! Raw system calls that no safe wrapper offers. The only room of this crate with `unsafe`.
 #![allow(unsafe_code, reason = "this module is the room for it")]
 
+#[cfg(feature = "test-faults")]
+mod fault;
+mod map;
+
+#[cfg(feature = "test-faults")]
+pub(crate) use fault::kill_myself;
+pub(crate) use map::{inner_map_id, map_delete};
+
 use std::{
     ffi::CStr,
     io,
@@ -333,37 +341,6 @@ pub(crate) fn set_file_ids(user: u32, group: u32) -> io::Result<()> {
     } else {
         Err(io::Error::from_raw_os_error(libc::EPERM))
     }
-}
-
-/// The leading fields of `union bpf_attr` for `BPF_MAP_LOOKUP_ELEM` (uapi/linux/bpf.h).
-#[repr(C)]
-#[derive(Default)]
-struct MapLookup {
-    map_fd: u32,
-    key: u64,
-    value: u64,
-}
-
-const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
-
-/// The kernel's number of the map at `key` in a hash map of maps. aya opens that map, which takes
-/// `CAP_SYS_ADMIN`; the number alone does not.
-///
-/// # Errors
-/// Of bpf(2); `ENOENT` if there is none.
-pub(crate) fn inner_map_id(map: BorrowedFd<'_>, key: u64) -> io::Result<u32> {
-    let mut id = 0u32;
-    let mut attr = MapLookup {
-        map_fd: map.as_raw_fd() as u32,
-        key: &raw const key as u64,
-        value: &raw mut id as u64,
-    };
-    // SAFETY: the attribute is a valid prefix of union bpf_attr, of the size given; key and value
-    // are as large as those of the map, which `hash_of_maps` makes.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw mut attr, size_of::<MapLookup>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
 }
 
 /// The leading fields of `union bpf_attr` for `BPF_MAP_CREATE` (uapi/linux/bpf.h).

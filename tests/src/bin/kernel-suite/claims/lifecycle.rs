@@ -1,9 +1,10 @@
 //! Beginnings and ends: nothing is left behind, and nobody outlives the supervisor.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader},
+    os::fd::AsFd as _,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -26,7 +27,7 @@ use crate::{
 
 cases![
     a_dropped_guest_leaves_nothing,
-    two_hundred_guests_at_once_leave_nothing,
+    a_thousand_guests_at_work_leave_nothing,
     a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up,
     limits_are_set_on_the_cgroup,
     the_cgroups_of_guests_are_closed_to_other_users,
@@ -81,35 +82,83 @@ fn a_dropped_guest_leaves_nothing(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn two_hundred_guests_at_once_leave_nothing(lab: &Lab) -> Result<()> {
+/// What this process has: descriptors by what they are, and children.
+fn owned() -> Result<(BTreeMap<PathBuf, usize>, usize)> {
+    let mut descriptors = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd")?.flatten() {
+        // The listing's own is closed by now.
+        if let Ok(what) = fs::read_link(entry.path()) {
+            *descriptors.entry(what).or_default() += 1;
+        }
+    }
+    let me = std::process::id();
+    let children = fs::read_to_string(format!("/proc/{me}/task/{me}/children"))?;
+    Ok((descriptors, children.split_whitespace().count()))
+}
+
+/// In waves: two hundred live at the same moment, as many as the machine has memory for.
+fn a_thousand_guests_at_work_leave_nothing(lab: &Lab) -> Result<()> {
+    const WAVES: usize = 5;
     const THREADS: usize = 8;
     const EACH: usize = 25;
     let first = lab.stage(POLICY, TREE)?;
-    let before = left(&first)?;
+    first.reset()?;
     let (barrier, build) = (Barrier::new(THREADS), &lab.build);
-    let ids = std::thread::scope(|scope| {
-        let create = || -> Result<Vec<u64>> {
-            let guests: Result<Vec<Guest>> = (0..EACH)
-                .map(|_| Guest::create(build, &Limits::default(), 4096).map_err(describe))
-                .collect();
-            // All of them live at this moment, or the test would show less than it says.
-            barrier.wait();
-            let known = guests.as_ref().ok().and_then(|guests| guests.first());
-            let known = known.map_or(0, |guest| guest.pins().guests().len());
-            barrier.wait();
-            let guests = guests?;
-            ensure!(known >= THREADS * EACH, "only {known} entries");
-            Ok(guests.iter().map(Guest::id).collect())
+    let policy = crate::stage::load(&format!("version = 1\n{POLICY}"))?;
+    let root = open_path(&first.roots[0])?;
+    let (before, had) = (left(&first)?, owned()?);
+    let begin = || -> Result<(Guest, Actor)> {
+        let mut guest = Guest::create(build, &Limits::default(), 4096).map_err(describe)?;
+        let mut table = wasi_guard_policy::compile(&policy, &Default::default())?;
+        guest.root(&mut table, 0, root.as_fd()).map_err(describe)?;
+        let actor = Actor::inside(&mut guest, &[(root.as_fd(), 0)])?;
+        guest.arm(&table).map_err(describe)?;
+        Ok((guest, actor))
+    };
+    let work = |guest: &mut Guest, actor: &Actor| -> Result<()> {
+        let open = |name: &str| Do::Open(at(0, name), R, Then::Close);
+        let seen = |guest: &mut Guest| -> Result<(u64, u64)> {
+            let records = guest.records().context("records")?.count();
+            Ok((records as u64, guest.counts().denied))
         };
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(create)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
-            .collect::<Result<Vec<Vec<u64>>>>()
-    })?;
-    let ids: BTreeSet<u64> = ids.into_iter().flatten().collect();
-    ensure!(ids.len() == THREADS * EACH, "{} different guests", ids.len());
-    ensure!(left(&first)? == before, "left: {:?}, before {before:?}", left(&first)?);
+        // What the actor was denied before the policy was in force.
+        let (_, earlier) = seen(guest)?;
+        let allowed = actor.ask(&open("yes"))?;
+        ensure!(matches!(allowed, Answer::Done(_)), "allowed: {allowed:?}");
+        let denied = actor.ask(&open("no"))?;
+        ensure!(denied == Answer::Failed(0, libc::EACCES), "denied: {denied:?}");
+        let (records, denied) = seen(guest)?;
+        ensure!((records, denied - earlier) == (1, 1), "{records} records, {denied} denials");
+        Ok(())
+    };
+    let wave = || -> Result<Vec<u64>> {
+        let guests: Result<Vec<(Guest, Actor)>> = (0..EACH).map(|_| begin()).collect();
+        // All of them live at this moment, or the test would show less than it says.
+        barrier.wait();
+        let known = guests.as_ref().ok().and_then(|guests| guests.first());
+        let known = known.map_or(0, |(guest, _)| guest.pins().guests().len());
+        barrier.wait();
+        let mut guests = guests?;
+        ensure!(known >= THREADS * EACH, "only {known} entries");
+        for (guest, actor) in &mut guests {
+            work(guest, actor)?;
+        }
+        Ok(guests.iter().map(|(guest, _)| guest.id()).collect())
+    };
+    let mut ids = BTreeSet::new();
+    for _ in 0..WAVES {
+        let found = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(wave)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+                .collect::<Result<Vec<Vec<u64>>>>()
+        })?;
+        ids.extend(found.into_iter().flatten());
+        ensure!(left(&first)? == before, "left: {:?}, before {before:?}", left(&first)?);
+        ensure!(owned()? == had, "descriptors and processes: {:?}, before {had:?}", owned()?);
+    }
+    ensure!(ids.len() == WAVES * THREADS * EACH, "{} different guests", ids.len());
     Ok(())
 }
 

@@ -1,0 +1,98 @@
+//! What guests stand on is taken away while they run.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::mount::UnmountFlags;
+use wasi_guard_enforce::programs::{BPFFS, Build};
+
+use crate::{
+    Case, left,
+    supervisor::{self, Live, Until},
+};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case::new("the_cgroup_of_a_guest_cannot_be_removed", cgroup_stays),
+        Case::new("a_guest_that_is_moved_out_of_its_cgroup_is_ended", moved_out),
+        Case::new("a_guest_is_guarded_while_bpffs_is_gone", bpffs_gone),
+    ]
+}
+
+/// A guest that runs, its cgroup and its process.
+fn live() -> Result<(Live, String, String)> {
+    let mut live = Live::start(None, Until::Told, &Build::this(false))?;
+    let cgroup = live.word("cgroup")?;
+    let worker = live.word("worker")?;
+    Ok((live, cgroup, worker))
+}
+
+fn cgroup_stays() -> Result<()> {
+    let (live, cgroup, _) = live()?;
+    let error = fs::remove_dir(&cgroup).err().context("the cgroup is gone")?;
+    ensure!(error.raw_os_error() == Some(libc::EBUSY), "{error}");
+    // The prober tries on.
+    std::thread::sleep(Duration::from_millis(50));
+    live.end()?.lived()?;
+    left::nothing()
+}
+
+/// Only root can: it is the host's administrator who does it. The supervisor sees that the cgroup is
+/// empty and ends a worker that is still there.
+fn moved_out() -> Result<()> {
+    let mut child = Command::new("wasi-guard-faults")
+        .args(["run", "/guests/endless.wasm", "wait"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let cgroup =
+        format!("/sys/fs/cgroup/wasi-guard-{}/guest-{}-0", Build::this(false).short(), child.id());
+    let start = std::time::Instant::now();
+    // It sleeps once it runs; a worker that is moved before is refused by its self-test.
+    let procs = loop {
+        ensure!(start.elapsed() < Duration::from_secs(60), "no worker in {cgroup}");
+        let procs = fs::read_to_string(Path::new(&cgroup).join("cgroup.procs")).unwrap_or_default();
+        if !procs.trim().is_empty() {
+            break procs;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    fs::write("/sys/fs/cgroup/cgroup.procs", procs.trim()).context("move the worker out")?;
+    let output = loop {
+        ensure!(start.elapsed() < Duration::from_secs(60), "the worker runs on outside");
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    ensure!(!output.success(), "{output}");
+    left::wait_for_the_end_of("wasi-guard-faults")?;
+    left::nothing()
+}
+
+fn bpffs_gone() -> Result<()> {
+    let (first, _, _) = live()?;
+    let pins = fs::read_dir(BPFFS)?.count();
+    ensure!(pins > 0, "nothing is pinned");
+    // Another mount of the same file system would keep it; there is none in this machine.
+    rustix::mount::unmount(BPFFS, UnmountFlags::DETACH).context("unmount bpffs")?;
+    let refused = Command::new("wasi-guard-faults").args(["run", "/guests/hello.wasm"]).output()?;
+    let mounted =
+        rustix::mount::mount("bpf", BPFFS, "bpf", rustix::mount::MountFlags::empty(), None);
+    mounted.context("mount bpffs again")?;
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    ensure!(
+        refused.status.code() == Some(125) && errors.contains("the layer `bpffs` is missing"),
+        "{refused:?}"
+    );
+    // Fresh programs beside those that the first supervisor still holds. Both sets see all guests,
+    // and each denies what it does not know: the first guest is denied everything from here on, and
+    // a new one cannot start as long as the first runs.
+    let second = supervisor::run(None, Until::End)?;
+    ensure!(second.status.code() == Some(2), "two sets of programs: {second:?}");
+    ensure!(second.errors.contains("Permission denied"), "{second:?}");
+    first.end()?.lived().context("the guest from before")?;
+    left::nothing()?;
+    supervisor::works(&Build::this(false)).context("a start on a new bpffs")?;
+    left::nothing()
+}
