@@ -7,6 +7,7 @@ pub(crate) fn kill_myself() -> ! {
         let thread = libc::syscall(libc::SYS_gettid);
         libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGKILL);
     }
-    // Only if the kernel refused: the test sees another signal than it expects.
+    // In a pid namespace of its own, whose first process it is, the kernel ignores that and the signal
+    // of abort as well. What abort does then is a crash: SIGSEGV.
     std::process::abort()
 }
