@@ -155,12 +155,13 @@ fn probe(base: &Path) -> Result<()> {
         }
         if !was_denied {
             was_denied = true;
-            says.write_all(b"x")?;
+            // Nobody may hear it any more; it tries on all the same, as a hostile one would.
+            let _ = says.write_all(b"x");
         }
         if !was_allowed && File::open(&allowed).is_ok() {
             was_allowed = true;
             println!("armed");
-            says.write_all(b"x")?;
+            let _ = says.write_all(b"x");
         }
     }
 }
