@@ -367,6 +367,8 @@ impl Guest {
 
     /// What its limits did so far.
     pub fn pressure(&self) -> Pressure {
+        // Without it nothing can be read, which counts as no pressure.
+        let _root = AsRoot::enter();
         self.cgroup.as_ref().map_or_else(Pressure::default, Cgroup::pressure)
     }
 
@@ -375,6 +377,7 @@ impl Guest {
     /// # Errors
     /// If the cgroup cannot be looked at.
     pub fn population(&self) -> Result<Population> {
+        let _root = AsRoot::enter()?;
         let cgroup = self.cgroup.as_ref();
         cgroup.map_or_else(|| Err(Error::new("find the guest's cgroup")), Population::of)
     }

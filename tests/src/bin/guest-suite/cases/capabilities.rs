@@ -87,6 +87,14 @@ fn file_capabilities(lab: &Lab) -> Result<()> {
     ensure!((made.uid(), made.gid()) == (USER, USER), "the new file is {}'s", made.uid());
     lab.check_clean()?;
 
+    // What the cgroup of its guest tells is read as root.
+    let limited =
+        folder.file("limited.toml", "version = 1\n[limits]\ncpu = 0.2\ntime = \"2s\"\n")?;
+    let outcome =
+        as_user(&folder, &["--policy", &limited, "/guests/endless.wasm", "compute"]).finish()?;
+    outcome.exits(134)?;
+    ensure!(outcome.of_kind("limit")[0]["limit"] == "cpu", "{outcome:?}");
+
     // Its own files are not reached with more than the user's rights.
     let audit = folder.text("data/roots");
     let outcome = as_user(&folder, &[&["--audit", &audit], &all[..]].concat()).finish()?;
