@@ -10,8 +10,8 @@ use std::{fs, io};
 use caps::{CapSet, Capability};
 
 /// First of the user and group ids that guests' workers get. The range up to 0x783f_ffff, which the
-/// compilers' ids end, is in nobody else's use: systemd's list of ids (docs/UIDS-GIDS.md there) calls 1879048192 to 2147352575
-/// unused.
+/// compilers' ids end, is in nobody else's use: systemd's list of ids (docs/UIDS-GIDS.md there)
+/// calls 1879048192 to 2147352575 unused.
 const FIRST: u32 = 0x7000_0000;
 /// First of the ids for processes that compile; pids have 22 bits (`PID_MAX_LIMIT`,
 /// linux/threads.h).

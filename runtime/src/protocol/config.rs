@@ -88,7 +88,7 @@ pub struct RunConfig {
 /// Who a worker becomes; the numbers are those of its user namespace and of the supervisor's alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// User id: real, effective and saved. Not root's.
+    /// User id: real, effective and saved. Not root's, where a guest runs.
     pub user: u32,
     /// Group id: real, effective and saved.
     pub group: u32,
@@ -107,9 +107,6 @@ impl From<wasi_guard_enforce::isolation::Identity> for Identity {
 
 impl Identity {
     fn check(&self) -> Result<(), ConfigError> {
-        if self.user == 0 {
-            return Err(invalid("a worker cannot be user 0".to_owned()));
-        }
         // setresuid(2) and its kin take it for "leave as it is".
         let Self { user, group, file_user, file_group } = *self;
         if [user, group, file_user, file_group].contains(&u32::MAX) {
@@ -251,17 +248,24 @@ impl WorkerConfig {
             }
         }
         match &self.role {
-            Role::Run(run) => run.identity.check().and_then(|()| run.check()),
-            Role::Compile(compile) => compile
-                .identity
-                .check()
-                .and_then(|()| check_entries("options", compile.options.len())),
+            Role::Run(run) => {
+                run.identity.check()?;
+                run.check()
+            }
+            Role::Compile(compile) => {
+                compile.identity.check()?;
+                check_entries("options", compile.options.len())
+            }
         }
     }
 }
 
 impl RunConfig {
     fn check(&self) -> Result<(), ConfigError> {
+        // A compiler may be: root without the right to choose a user can compile.
+        if self.identity.user == 0 {
+            return Err(invalid("a guest's worker cannot be user 0".to_owned()));
+        }
         check_entries("arguments", self.args.len())?;
         check_entries("environment variables", self.env.len())?;
         check_entries("preopens", self.preopens.len())?;

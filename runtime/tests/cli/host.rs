@@ -89,6 +89,10 @@ fn without_root_policies_and_modules_can_be_checked() {
     let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
     let output = on_host(&place, "", &format!("{nobody} wasi-guard check good.toml hello.wat"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let powerless = "setpriv --bounding-set -all";
+    let script = format!("{powerless} wasi-guard compile --cache cache hello.wat");
+    let output = on_host(&place, "", &script);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let script = format!(
         "mkdir mine && chown 65534 mine\n{nobody} wasi-guard compile --cache mine/cache hello.wat"
     );

@@ -1,5 +1,6 @@
 //! `[limits]`: a guest that needs more ends in a defined way, and a record names the limit.
 
+use std::fs::File;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -16,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "limit_of_pids_is_the_workers_too", run: pids },
     Case { name: "limit_of_cpu", run: cpu },
     Case { name: "limit_of_open_files", run: open_files },
+    Case { name: "limit_of_time_on_a_guest_that_nobody_reads", run: nobody_reads },
     Case { name: "limits_of_the_command_line", run: command_line },
 ];
 
@@ -118,6 +120,27 @@ fn open_files(lab: &Lab) -> Result<()> {
     let (open, refused) = hold(&bounded)?;
     ensure!(open >= LIMIT && refused > 0 && open + refused == LIMIT + MORE, "{open}, {refused}");
     ensure!(hold(&free)? == (LIMIT + MORE, 0), "again");
+    Ok(())
+}
+
+/// Output that nobody takes waits in the pipe and in the guest, not in memory that grows: of both
+/// limits it meets the one of time.
+fn nobody_reads(lab: &Lab) -> Result<()> {
+    let limits = "version = 1\n[limits]\nmemory = \"64MiB\"\ntime = \"3s\"\n";
+    let policy = lab.folder()?.file("policy.toml", limits)?;
+    let copy = |stdout: std::process::Stdio| -> Result<Outcome> {
+        let mut program = guarded(&["run", "--policy", &policy, "/guests/streams.wasm"]);
+        program.command.stdin(File::open("/dev/zero")?).stdout(stdout);
+        program.finish()
+    };
+    let (reader, writer) = std::io::pipe()?;
+    let outcome = copy(writer.into())?;
+    // The guest's thread sits in a write, so the runtime cannot end it: the supervisor does.
+    outcome.exits(137)?.limited_by("time")?;
+    drop(reader);
+    // With somebody who takes all, it writes until its time is over.
+    let outcome = copy(File::create("/dev/null")?.into())?;
+    outcome.exits(134)?.limited_by("time")?;
     Ok(())
 }
 
