@@ -90,9 +90,9 @@ pub struct Job {
     pub verbose: bool,
 }
 
-/// How long a worker may take for one step of its start. Generous, because emulated machines
-/// start slowly; it only guards against a worker that is stuck.
-const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a worker may take for one step of its start. Generous, because emulated machines on
+/// which hundreds start at once are slow; it only guards against a worker that is stuck.
+const STEP_TIMEOUT: Duration = Duration::from_secs(600);
 /// Records that are written before something else has its turn: a guest that is denied without end
 /// must not keep its supervisor from limits, signals and reloads.
 const BATCH: usize = 256;

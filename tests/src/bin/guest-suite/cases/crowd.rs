@@ -15,7 +15,7 @@ pub(super) const CASES: &[Case] =
     &[Case { name: "two_hundred_guests_at_once", run: two_hundred_guests }];
 
 const GUESTS: usize = 200;
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Each with a policy of its own that lets it read one file, the neighbour's being denied.
 fn two_hundred_guests(lab: &Lab) -> Result<()> {
