@@ -47,10 +47,11 @@ impl Identity {
         Self { user: id, group: id, ..caller }
     }
 
-    /// The identity of a process that compiles for this one. It opens no files, so that none are
-    /// reached in the caller's name, if the caller may choose user ids.
+    /// The identity of a process that compiles for this one. It opens no files, so that root's
+    /// compiler reaches none in root's name. Another user's starts without any capability, and stays
+    /// who it is.
     pub fn of_compiler() -> Self {
-        if !may_choose() {
+        if !rustix::process::geteuid().is_root() || !may_choose() {
             return Self::of_caller();
         }
         let id = FIRST_COMPILER + (std::process::id() & ((1 << PID_BITS) - 1));

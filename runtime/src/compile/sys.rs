@@ -26,10 +26,22 @@ pub fn worker_command(executable: &Path, descriptors: Vec<(OwnedFd, RawFd)>) -> 
     }
     let above = descriptors.iter().map(|(_, number)| number + 1).max().unwrap_or(3);
     let mut copies = vec![-1; descriptors.len()];
-    let place = move || place(&descriptors, &mut copies, above);
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed: `place` makes system
+    let root = rustix::process::geteuid().is_root();
+    let prepare = move || {
+        // Only root's worker needs any, to become another user. With `no_new_privs` the executable
+        // gives none either.
+        if !root {
+            wasi_guard_enforce::sys::clear_capabilities()?;
+        }
+        // SAFETY: prctl on integers touches no memory.
+        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        place(&descriptors, &mut copies, above)
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed: `prepare` makes system
     // calls on memory that was allocated before, and allocates nothing itself.
-    unsafe { command.pre_exec(place) };
+    unsafe { command.pre_exec(prepare) };
     command
 }
 

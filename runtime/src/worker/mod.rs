@@ -78,6 +78,16 @@ impl Descriptors {
 
 fn take_over() -> Result<(Channel, Taken), (Option<Channel>, Failure)> {
     const HINT: &str = "a worker is started by `wasi-guard`, not by hand";
+    // A worker does what its descriptors say. Where the executable has file capabilities, whoever
+    // may execute it could have them used for orders of his own. A worker of wasi-guard's has none
+    // of them: they do not count for a file of another mount namespace, or with no_new_privs.
+    let capabilities = caps::read(None, caps::CapSet::Permitted)
+        .step("read the capabilities")
+        .map_err(|failure| (None, failure))?;
+    if sys::is_secure() && !capabilities.is_empty() {
+        let failure = Failure::new("take orders").because("the executable gave it capabilities");
+        return Err((None, failure.hint(HINT)));
+    }
     let control = sys::take(CONTROL_FD)
         .step("take over the control socket")
         .map_err(|failure| (None, failure.hint(HINT)))?;

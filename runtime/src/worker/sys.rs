@@ -27,6 +27,13 @@ pub fn take(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether the executable of this process gives rights, as file capabilities do (`AT_SECURE`,
+/// getauxval(3)), be it that the process could take them or not.
+pub fn is_secure() -> bool {
+    // SAFETY: reads the vector that the kernel has put on the stack; no preconditions.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Becomes `identity` for everything that this thread and those that it will start do. The caller
 /// has given the calls that change ids their rights (`CAP_SETUID`, `CAP_SETGID`) unless nothing is
 /// to change.

@@ -315,6 +315,18 @@ pub fn wait(pidfd: &OwnedFd) -> io::Result<Ended> {
     }
 }
 
+/// Gives up all capabilities of this thread but the bounding set. Async-signal-safe.
+///
+/// # Errors
+/// Of capset(2).
+pub fn clear_capabilities() -> io::Result<()> {
+    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let none = [CapData::default(); 2];
+    // SAFETY: header and data have the layout that version 3 has, and are valid to read.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, none.as_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// This thread's user and group id for files.
 pub(crate) fn file_ids() -> (u32, u32) {
     // SAFETY: plain numbers. No id is -1, so these calls change nothing and answer what is.

@@ -87,6 +87,15 @@ fn file_capabilities(lab: &Lab) -> Result<()> {
     ensure!((made.uid(), made.gid()) == (USER, USER), "the new file is {}'s", made.uid());
     lab.check_clean()?;
 
+    // Nobody can have the capabilities used for orders of his own: started under the worker's name
+    // it would take them.
+    let mut worker = program(COPY, &[] as &[&str]);
+    worker.command.arg0("wasi-guard-worker").uid(USER).gid(USER);
+    worker.finish()?.exits(125)?.says("the executable gave it capabilities")?;
+    let mut worker = program("/usr/local/bin/wasi-guard", &[] as &[&str]);
+    worker.command.arg0("wasi-guard-worker").uid(USER).gid(USER);
+    worker.finish()?.exits(125)?.says("take over the control socket")?;
+
     // What the cgroup of its guest tells is read as root.
     let limited =
         folder.file("limited.toml", "version = 1\n[limits]\ncpu = 0.2\ntime = \"2s\"\n")?;
