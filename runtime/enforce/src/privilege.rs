@@ -86,6 +86,8 @@ impl AsRoot {
         let before = sys::file_ids();
         if before.0 != 0 {
             sys::set_file_ids(0, 0).map_err(|error| {
+                // One of the two may have been changed.
+                leave(before);
                 Error::new("reach what wasi-guard keeps for all guests")
                     .because(error)
                     .hint("run as root, or with CAP_SETUID and CAP_SETGID")
@@ -97,17 +99,46 @@ impl AsRoot {
 
 impl Drop for AsRoot {
     fn drop(&mut self) {
-        let (user, group) = self.before;
-        if user != 0 && sys::set_file_ids(user, group).is_err() {
-            // What comes next would be done to the caller's files with root's rights.
-            std::process::abort();
+        if self.before.0 != 0 {
+            leave(self.before);
         }
+    }
+}
+
+fn leave((user, group): (u32, u32)) {
+    if sys::set_file_ids(user, group).is_err() {
+        // What comes next would be done to the caller's files with root's rights.
+        std::process::abort();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With the right to change one of the two ids, none is changed.
+    #[test]
+    fn half_of_the_rights_change_nothing() {
+        if !lacking().is_empty() {
+            return;
+        }
+        for missing in [Capability::CAP_SETUID, Capability::CAP_SETGID] {
+            let (entered, ids) = std::thread::spawn(move || {
+                use rustix::thread as of_thread;
+                // Capabilities survive, and no real id lets the change pass without them.
+                let bits = of_thread::CapabilitiesSecureBits::NO_SETUID_FIXUP;
+                of_thread::set_capabilities_secure_bits(bits).unwrap();
+                let (user, group) = (rustix::fs::Uid::from_raw(12), rustix::fs::Gid::from_raw(34));
+                of_thread::set_thread_res_gid(group, group, group).unwrap();
+                of_thread::set_thread_res_uid(user, user, user).unwrap();
+                caps::drop(None, CapSet::Effective, missing).unwrap();
+                (AsRoot::enter().is_ok(), sys::file_ids())
+            })
+            .join()
+            .unwrap();
+            assert_eq!((entered, ids), (false, (12, 34)), "without {missing}");
+        }
+    }
 
     #[test]
     fn the_ids_before_come_back() {
