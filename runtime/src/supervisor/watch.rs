@@ -163,13 +163,11 @@ pub(crate) fn watch(
         }
         // Only root can move a worker out. Outside nothing guards it, so it must not run there.
         if !empty && population.is_empty() {
-            // A worker that ends leaves as well.
             empty = true;
             moved = is_elsewhere(&running);
-            if moved {
-                // It may have ended meanwhile.
-                let _ = running.worker.signal(Signal::KILL);
-            }
+            // A worker that ends leaves as well, and what kills it then changes nothing of its end.
+            // It may be gone already.
+            let _ = running.worker.signal(Signal::KILL);
         }
         let now = Instant::now();
         let next = deadline.filter(|_| !overtime);
