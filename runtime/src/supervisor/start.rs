@@ -3,6 +3,7 @@
 use std::{
     ffi::CString,
     fs::{self, File},
+    io::Write as _,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd},
     os::unix::fs::OpenOptionsExt as _,
     time::{Duration, Instant},
@@ -152,7 +153,14 @@ fn canary() -> Result<OwnedFd, Error> {
     let path = dir.join(CANARY);
     let step = |error| Error::step(format!("write the canary {}", path.display()), error);
     if !path.exists() {
-        fs::write(&path, b"wasi-guard reads this to see that the kernel says no\n")
+        // Whatever the caller's umask is.
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644);
+        options
+            .open(&path)
+            .and_then(|mut file| {
+                file.write_all(b"wasi-guard reads this to see that the kernel says no\n")
+            })
             .map_err(step)?;
     }
     // It must work outside, or its failure inside proves nothing.
