@@ -10,7 +10,7 @@ use xtask::suites::{self, Context, SUITES};
 ///
 /// The kernel suites run in virtual machines on Linux 6.1 and 6.12, so they tell the same on
 /// every host; a host that cannot run them fails them. Missing packages are installed first (as
-/// root on Debian 12). From a clean clone this takes about half an hour on two cores, most of it
+/// root on Debian 12). From a clean clone this takes some forty minutes on two cores, most of it
 /// compiling wasmtime; after that some minutes.
 ///
 /// The last line is `N passed, N failed`.
