@@ -1,8 +1,14 @@
 //! What guests stand on is taken away while they run.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::mount::UnmountFlags;
 use wasi_guard_enforce::programs::{BPFFS, Build};
 
@@ -42,30 +48,35 @@ fn cgroup_stays() -> Result<()> {
 fn moved_out() -> Result<()> {
     let mut child = Command::new("wasi-guard-faults")
         .args(["run", "/guests/endless.wasm", "wait"])
-        .stdout(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()?;
     let cgroup =
         format!("/sys/fs/cgroup/wasi-guard-{}/guest-{}-0", Build::this(false).short(), child.id());
-    let start = std::time::Instant::now();
-    // It sleeps once it runs; a worker that is moved before is refused by its self-test.
-    let procs = loop {
-        ensure!(start.elapsed() < Duration::from_secs(60), "no worker in {cgroup}");
-        let procs = fs::read_to_string(Path::new(&cgroup).join("cgroup.procs")).unwrap_or_default();
-        if !procs.trim().is_empty() {
-            break procs;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
+    // Before the guest runs, the self-test refuses a worker that was moved.
+    let mut said = String::new();
+    let stdout = child.stdout.take().context("it has no stdout")?;
+    BufReader::new(stdout).read_line(&mut said)?;
+    ensure!(said == "started\n", "{said:?}");
+    let procs = fs::read_to_string(Path::new(&cgroup).join("cgroup.procs"))?;
     fs::write("/sys/fs/cgroup/cgroup.procs", procs.trim()).context("move the worker out")?;
-    let output = loop {
-        ensure!(start.elapsed() < Duration::from_secs(60), "the worker runs on outside");
+    let start = std::time::Instant::now();
+    let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
+        if start.elapsed() > Duration::from_secs(60) {
+            child.kill()?;
+            bail!("the worker runs on outside");
+        }
         std::thread::sleep(Duration::from_millis(5));
     };
-    ensure!(!output.success(), "{output}");
+    let mut errors = String::new();
+    child.stderr.take().context("it has no stderr")?.read_to_string(&mut errors)?;
+    ensure!(
+        status.code() == Some(137) && errors.contains("no longer in its cgroup"),
+        "{status}: {errors}"
+    );
     left::wait_for_the_end_of("wasi-guard-faults")?;
     left::nothing()
 }
