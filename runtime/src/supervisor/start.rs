@@ -277,7 +277,7 @@ impl Steps<'_> {
         let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
             let mut fds = vec![self.channel.as_fd()];
-            fds.extend(self.syscalls.as_ref().map(|syscalls| syscalls.as_fd()));
+            fds.extend(self.syscalls.as_ref().and_then(Syscalls::listener));
             let left = deadline.saturating_duration_since(Instant::now());
             match self.signals.or_readable(&fds, left)? {
                 Woken::Signal(signal) => return Ok(Step::Signal(signal)),

@@ -31,13 +31,15 @@ pub struct Syscalls {
     loading: bool,
     denied: u64,
     fatal: Option<String>,
+    /// Nobody is left who could ask.
+    over: bool,
 }
 
 impl Syscalls {
     /// Takes over the descriptor that the worker got for its filter.
     #[must_use]
     pub fn new(listener: OwnedFd, mode: Mode, worker: u32) -> Self {
-        Self { listener, mode, worker, loading: true, denied: 0, fatal: None }
+        Self { listener, mode, worker, loading: true, denied: 0, fatal: None, over: false }
     }
 
     /// The module is loaded: what only its loading needs is denied from here on.
@@ -55,6 +57,14 @@ impl Syscalls {
         self.fatal.as_deref()
     }
 
+    /// What is readable while a call waits. None once nobody is left who could ask: the kernel
+    /// says so from the moment at which the worker begins to end (seccomp_notify_poll), long before
+    /// it has ended, and whoever went on polling would not wait but spin.
+    #[must_use]
+    pub fn listener(&self) -> Option<BorrowedFd<'_>> {
+        (!self.over).then(|| self.listener.as_fd())
+    }
+
     /// Answers the calls that wait, `limit` at most. The caller kills the worker if
     /// [`Syscalls::fatal`] says so.
     ///
@@ -63,8 +73,13 @@ impl Syscalls {
     pub fn attend(&mut self, limit: usize, auditor: &mut Auditor) -> Result<(), Error> {
         let step = |error: io::Error| Error::step("hear of the worker's system calls", error);
         for _ in 0..limit {
-            if !waits(&self.listener).map_err(step)? {
-                break;
+            match asked(&self.listener).map_err(step)? {
+                Asked::Yes => {}
+                Asked::No => break,
+                Asked::NeverAgain => {
+                    self.over = true;
+                    break;
+                }
             }
             match sys::seccomp_receive(&self.listener) {
                 Ok(question) => self.answer(&question, auditor).map_err(step)?,
@@ -111,19 +126,20 @@ impl Syscalls {
     }
 }
 
-impl AsFd for Syscalls {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
-    }
+/// Whether a call waits for its answer.
+enum Asked {
+    Yes,
+    No,
+    NeverAgain,
 }
 
-/// Whether a call waits for its answer. A worker that has ended asks nothing.
-fn waits(listener: &OwnedFd) -> io::Result<bool> {
+fn asked(listener: &OwnedFd) -> io::Result<Asked> {
     let mut fds = [PollFd::new(listener, PollFlags::IN)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut fds, Some(&at_once)) {
-        Ok(_) => Ok(fds[0].revents().contains(PollFlags::IN)),
-        Err(rustix::io::Errno::INTR) => Ok(false),
+        Ok(_) if fds[0].revents().contains(PollFlags::IN) => Ok(Asked::Yes),
+        Ok(_) if fds[0].revents().contains(PollFlags::HUP) => Ok(Asked::NeverAgain),
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Asked::No),
         Err(error) => Err(error.into()),
     }
 }

@@ -185,14 +185,13 @@ pub(crate) fn watch(
             };
             let ring = running.guest.records();
             let ring = ring.as_ref().map(|records| records.as_fd());
-            let mut fds = vec![
-                PollFd::from_borrowed_fd(running.worker.pidfd(), PollFlags::IN),
-                PollFd::new(&running.syscalls, PollFlags::IN),
-            ];
+            // Nothing is polled that has hung up: that would end every wait at once.
+            let mut fds = vec![PollFd::from_borrowed_fd(running.worker.pidfd(), PollFlags::IN)];
             if listening {
                 fds.push(PollFd::new(&running.channel, PollFlags::IN));
             }
-            fds.extend(ring.map(|ring| PollFd::from_borrowed_fd(ring, PollFlags::IN)));
+            let others = [running.syscalls.listener(), ring].into_iter().flatten();
+            fds.extend(others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             fds.extend(signals.fds());
             fds.extend(log.as_ref().map(|log| PollFd::new(log, PollFlags::IN)));
             fds.extend(running.reload.fds());
@@ -201,7 +200,7 @@ pub(crate) fn watch(
             }
             wait(&mut fds, limit)?;
             let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
-            (ready(0), listening && ready(2))
+            (ready(0), listening && ready(1))
         };
         running.syscalls.attend(BATCH, &mut auditor)?;
         if running.syscalls.fatal().is_some() {

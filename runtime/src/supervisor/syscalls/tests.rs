@@ -133,3 +133,20 @@ fn a_call_that_must_end_the_worker_gets_no_answer() {
     drop(syscalls);
     assert_eq!(thread.join().unwrap(), Err(Errno::NOSYS));
 }
+
+#[test]
+fn nobody_waits_for_a_worker_that_has_begun_to_end() {
+    let (listener, thread) = calling(|| ());
+    let mut syscalls = Syscalls::new(listener, Mode::Enforce, 7);
+    assert!(syscalls.listener().is_some());
+    attended(&mut syscalls, &thread);
+    thread.join().unwrap();
+    // The thread's last steps in the kernel may still be under way.
+    for _ in 0..1000 {
+        if syscalls.listener().is_none() {
+            return;
+        }
+        attended(&mut syscalls, &thread::spawn(|| thread::sleep(Duration::from_millis(10))));
+    }
+    panic!("the listener has hung up, and would still be polled");
+}
