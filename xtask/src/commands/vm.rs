@@ -39,6 +39,10 @@ pub(crate) struct Args {
     /// Processors of the machine
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
+    /// Let the processors run at the same time, for races; else they take turns, because qemu 7.2
+    /// sometimes crashes a kernel that patches its code while another processor runs
+    #[arg(long, conflicts_with = "icount")]
+    at_once: bool,
     /// Seconds that boot and command together may take
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -89,6 +93,7 @@ fn in_vm(args: &Args) -> Result<u8> {
     let options = Options {
         memory: args.memory,
         cpus: args.cpus,
+        at_once: args.at_once,
         icount: args.icount,
         boot_limit: limit,
         ..Options::new(args.kernel)

@@ -8,54 +8,96 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{Context, Counts};
+use super::{Context, Counts, voice::Voice};
 use crate::host::{self, Task};
 use crate::project::Project;
 use crate::vm::{self, FileSet, Options, Series, Stream};
 use crate::{guests, process, pypi};
 
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// For a program among others, on a slow host.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// Two hundred guests at once, each a supervisor and a worker, and a tmpfs for their files.
 const GUEST_MEMORY: u32 = 3072;
 
-/// The hooks alone, driven by small native programs: does not need the runtime.
-pub(super) fn kernel(context: &Context, series: Series) -> Result<Counts> {
-    kernel_suite(context, series, &["kernel-suite"])
+/// A suite in a machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inside {
+    /// The kernel to boot.
+    pub(super) series: Series,
+    /// What to run, and what it needs.
+    pub(super) program: Program,
 }
 
-/// A part of it, where the kernel hides the addresses of its variables from the loader.
-pub(super) fn hidden(context: &Context, series: Series) -> Result<Counts> {
-    let shorter = ["kernel-suite", "--hide-symbols", "--cases", "20", "--race", "100000"];
-    let cases = ["renam", "hard_link", "random_policies", "leak"];
-    kernel_suite(context, series, &[&shorter[..], &cases].concat())
+/// The program of a suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    /// The hooks alone, driven by small native programs: does not need the runtime.
+    Kernel,
+    /// A part of it, where the kernel hides the addresses of its variables from the loader.
+    Hidden,
+    /// The real wasi-guard with real guests.
+    Guest,
+    /// Everything killed and refused at every step.
+    Faults,
+    /// Native code in a worker that its guest has taken over.
+    Escape,
 }
 
-fn kernel_suite(context: &Context, series: Series, command: &[&str]) -> Result<Counts> {
-    let project = &context.project;
+impl Program {
+    /// Builds it, and what it needs in its machine.
+    pub(super) fn files(self, context: &Context) -> Result<&FileSet> {
+        match self {
+            Self::Kernel | Self::Hidden => context.kernel_files(),
+            Self::Guest | Self::Escape => context.guest_files(),
+            Self::Faults => context.fault_files(),
+        }
+    }
+
+    fn command(self) -> &'static [&'static str] {
+        match self {
+            Self::Kernel => &["kernel-suite"],
+            Self::Hidden => &[
+                "kernel-suite",
+                "--hide-symbols",
+                "--cases",
+                "20",
+                "--race",
+                "100000",
+                "renam",
+                "hard_link",
+                "random_policies",
+                "leak",
+            ],
+            Self::Guest => &["guest-suite"],
+            Self::Faults => &["fault-suite"],
+            Self::Escape => &["escape-suite"],
+        }
+    }
+
+    fn options(self, series: Series) -> Options {
+        let options = Options::new(series);
+        match self {
+            Self::Kernel | Self::Hidden => Options { at_once: true, ..options },
+            Self::Guest => Options { memory: GUEST_MEMORY, ..options },
+            Self::Faults | Self::Escape => options,
+        }
+    }
+}
+
+/// Builds what the kernel suite needs.
+pub(super) fn kernel_files(project: &Project) -> Result<FileSet> {
     project.build_release(&["wasi-guard-tests"], &[])?;
     let mut files = FileSet::new();
-    files.add(project.release_program("kernel-suite"), "/usr/local/bin/")?;
+    // Aside, for it is built again for others.
+    let suite = project.target.join("kernel-suite");
+    fs::copy(project.release_program("kernel-suite"), &suite)
+        .context("cannot put the kernel suite aside")?;
+    files.add(suite, "/usr/local/bin/")?;
     host::ensure(&[Task::FileSystems])?;
     for tool in ["mkfs.btrfs", "mkfs.xfs"] {
         files.add(vm::sbin(tool), "/usr/local/bin/")?;
     }
-    run(context, &Options::new(series), command, &files)
-}
-
-/// The real wasi-guard with real guests.
-pub(super) fn guest(context: &Context, series: Series) -> Result<Counts> {
-    let options = Options { memory: GUEST_MEMORY, ..Options::new(series) };
-    run(context, &options, &["guest-suite"], context.guest_files()?)
-}
-
-/// Native code in a worker that its guest has taken over.
-pub(super) fn escape(context: &Context, series: Series) -> Result<Counts> {
-    run(context, &Options::new(series), &["escape-suite"], context.guest_files()?)
-}
-
-/// Everything killed and refused at every step.
-pub(super) fn faults(context: &Context, series: Series) -> Result<Counts> {
-    run(context, &Options::new(series), &["fault-suite"], context.fault_files()?)
+    Ok(files)
 }
 
 /// Builds what `faults` needs, and makes sure that the product has none of it.
@@ -129,32 +171,37 @@ fn add_python(project: &Project, files: &mut FileSet) -> Result<()> {
     files.add(cache, "/var/cache/wasi-guard")
 }
 
-fn run(context: &Context, options: &Options, command: &[&str], files: &FileSet) -> Result<Counts> {
-    let series = options.kernel;
-    let program = command.first().context("a suite is a program")?;
-    let lab = context.lab()?;
-    let mut machine = lab.boot(&lab.disk(files)?, options)?;
-    let boot = machine.boot_time().as_secs_f64();
-    println!("{program} on {} (booted in {boot:.1} s)", machine.release());
-    let mut output = Vec::new();
-    let status = machine.run(command, LIMIT, |stream, bytes| {
-        if stream == Stream::Stdout {
-            output.extend_from_slice(bytes);
-        }
-        vm::print(stream, bytes)
-    });
-    let status = match status {
-        Ok(status) => status,
-        Err(error) => {
-            // What passed before the machine failed stays counted.
-            println!("FAILED {program} on {series}: {error:#}");
-            let mut counts = count(&String::from_utf8_lossy(&output));
-            counts.failed += 1;
-            return Ok(counts);
-        }
-    };
-    let output = String::from_utf8(output).context("the suite's output is not UTF-8")?;
-    settle(program, &output, status)
+impl Inside {
+    /// Boots the machine and runs the program. What it prints goes to `voice`.
+    pub(super) fn run(self, context: &Context, voice: &Voice) -> Result<Counts> {
+        let (files, command) = (self.program.files(context)?, self.program.command());
+        let program = command.first().context("a suite is a program")?;
+        let lab = context.lab()?;
+        let mut machine = lab.boot(&lab.disk(files)?, &self.program.options(self.series))?;
+        let boot = machine.boot_time().as_secs_f64();
+        voice.say(&format!("{program} on {} (booted in {boot:.1} s)", machine.release()));
+        let mut output = Vec::new();
+        let mut lines = [voice.lines(Stream::Stdout), voice.lines(Stream::Stderr)];
+        let status = machine.run(command, LIMIT, |stream, bytes| {
+            if stream == Stream::Stdout {
+                output.extend_from_slice(bytes);
+            }
+            lines[usize::from(stream == Stream::Stderr)].write(bytes)
+        });
+        drop(lines);
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => {
+                // What passed before the machine failed stays counted.
+                voice.say(&format!("FAILED {program} on {}: {error:#}", self.series));
+                let mut counts = count(&String::from_utf8_lossy(&output));
+                counts.failed += 1;
+                return Ok(counts);
+            }
+        };
+        let output = String::from_utf8(output).context("the suite's output is not UTF-8")?;
+        settle(program, &output, status)
+    }
 }
 
 /// The counts of a suite that ended; an error if its lines, its last line and its status do not

@@ -7,11 +7,16 @@ mod checks;
 mod fuzz;
 mod inside;
 mod unit;
+mod voice;
 
-use std::cell::OnceCell;
+use std::num::NonZero;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use inside::{Inside, Program};
+use voice::Voice;
 
 use crate::project::Project;
 use crate::vm::{FileSet, Lab, Series};
@@ -22,54 +27,61 @@ pub struct Suite {
     pub name: &'static str,
     /// What it shows, in a line.
     pub what: &'static str,
-    run: fn(&Context) -> Result<Counts>,
+    place: Place,
 }
 
-/// The list. Quick ones first; those in VMs last, as they need everything built.
+/// Where a suite runs.
+enum Place {
+    /// Here, with the whole host for itself.
+    Host(fn(&Context) -> Result<Counts>),
+    /// In a machine, beside others.
+    Machine(Inside),
+}
+
+/// The list. Quick ones first; those in VMs last, as they need everything built, and of these the
+/// long ones first.
 pub const SUITES: &[Suite] = &[
-    suite("format", "all Rust code is formatted", checks::format),
-    suite(
+    host("format", "all Rust code is formatted", checks::format),
+    host(
         "manifests",
         "manifests agree on the Rust version, which is the one used",
         checks::manifests,
     ),
-    suite("clippy", "no warning in any target", checks::clippy),
-    suite("deny", "licenses, sources and bans of all dependencies", checks::deny),
-    suite("docs", "generated pages are up to date", checks::docs),
-    suite("unit", "unit, command line and documentation tests", unit::run),
-    suite("fuzz", "hostile inputs, from a corpus and new ones", fuzz::run),
-    suite("bpf", "the BPF object belongs to its sources", checks::bpf),
-    suite("kernel-6.1", "hooks and verdicts on Linux 6.1", |c| inside::kernel(c, Series::V6_1)),
-    suite("kernel-6.12", "hooks and verdicts on Linux 6.12", |c| inside::kernel(c, Series::V6_12)),
-    suite("hidden-6.1", "verdicts where the kernel hides its addresses, on Linux 6.1", |c| {
-        inside::hidden(c, Series::V6_1)
-    }),
-    suite("guest-6.1", "real guests under policies on Linux 6.1", |c| {
-        inside::guest(c, Series::V6_1)
-    }),
-    suite("guest-6.12", "real guests under policies on Linux 6.12", |c| {
-        inside::guest(c, Series::V6_12)
-    }),
-    suite("faults-6.1", "killed or refused at every step, on Linux 6.1", |c| {
-        inside::faults(c, Series::V6_1)
-    }),
-    suite("faults-6.12", "killed or refused at every step, on Linux 6.12", |c| {
-        inside::faults(c, Series::V6_12)
-    }),
-    suite("escape-6.1", "native code in a worker on Linux 6.1", |c| {
-        inside::escape(c, Series::V6_1)
-    }),
-    suite("escape-6.12", "native code in a worker on Linux 6.12", |c| {
-        inside::escape(c, Series::V6_12)
-    }),
+    host("clippy", "no warning in any target", checks::clippy),
+    host("deny", "licenses, sources and bans of all dependencies", checks::deny),
+    host("docs", "generated pages are up to date", checks::docs),
+    host("unit", "unit, command line and documentation tests", unit::run),
+    host("fuzz", "hostile inputs, from a corpus and new ones", fuzz::run),
+    host("bpf", "the BPF object belongs to its sources", checks::bpf),
+    new("guest-6.12", "real guests under policies on Linux 6.12", Program::Guest),
+    old("guest-6.1", "real guests under policies on Linux 6.1", Program::Guest),
+    new("faults-6.12", "killed or refused at every step, on Linux 6.12", Program::Faults),
+    old("faults-6.1", "killed or refused at every step, on Linux 6.1", Program::Faults),
+    new("escape-6.12", "native code in a worker on Linux 6.12", Program::Escape),
+    old("escape-6.1", "native code in a worker on Linux 6.1", Program::Escape),
+    new("kernel-6.12", "hooks and verdicts on Linux 6.12", Program::Kernel),
+    old("kernel-6.1", "hooks and verdicts on Linux 6.1", Program::Kernel),
+    old(
+        "hidden-6.1",
+        "verdicts where the kernel hides its addresses, on Linux 6.1",
+        Program::Hidden,
+    ),
 ];
 
-const fn suite(
+const fn host(
     name: &'static str,
     what: &'static str,
     run: fn(&Context) -> Result<Counts>,
 ) -> Suite {
-    Suite { name, what, run }
+    Suite { name, what, place: Place::Host(run) }
+}
+
+const fn old(name: &'static str, what: &'static str, program: Program) -> Suite {
+    Suite { name, what, place: Place::Machine(Inside { series: Series::V6_1, program }) }
+}
+
+const fn new(name: &'static str, what: &'static str, program: Program) -> Suite {
+    Suite { name, what, place: Place::Machine(Inside { series: Series::V6_12, program }) }
 }
 
 /// How a suite ended.
@@ -93,9 +105,10 @@ impl Counts {
 /// What suites share, made when the first of them needs it.
 pub struct Context {
     project: Project,
-    lab: OnceCell<Lab>,
-    guest_files: OnceCell<FileSet>,
-    fault_files: OnceCell<FileSet>,
+    lab: OnceLock<Lab>,
+    kernel_files: OnceLock<FileSet>,
+    guest_files: OnceLock<FileSet>,
+    fault_files: OnceLock<FileSet>,
 }
 
 impl Context {
@@ -103,35 +116,42 @@ impl Context {
     pub fn new(project: Project) -> Self {
         Self {
             project,
-            lab: OnceCell::new(),
-            guest_files: OnceCell::new(),
-            fault_files: OnceCell::new(),
+            lab: OnceLock::new(),
+            kernel_files: OnceLock::new(),
+            guest_files: OnceLock::new(),
+            fault_files: OnceLock::new(),
         }
     }
 
     fn lab(&self) -> Result<&Lab> {
-        if self.lab.get().is_none() {
-            let _ = self.lab.set(Lab::open(&self.project)?);
-        }
-        self.lab.get().context("the VMs are not prepared")
+        made(&self.lab, || Lab::open(&self.project))
     }
 
-    /// What the guest suite and the escape suite need in their machines.
+    fn kernel_files(&self) -> Result<&FileSet> {
+        made(&self.kernel_files, || inside::kernel_files(&self.project))
+    }
+
     fn guest_files(&self) -> Result<&FileSet> {
-        if self.guest_files.get().is_none() {
-            let _ = self.guest_files.set(inside::guest_files(&self.project)?);
-        }
-        self.guest_files.get().context("the guest suite is not built")
+        made(&self.guest_files, || inside::guest_files(&self.project))
     }
 
-    /// What the fault suite needs in its machine.
     fn fault_files(&self) -> Result<&FileSet> {
-        if self.fault_files.get().is_none() {
-            let _ = self.fault_files.set(inside::fault_files(&self.project)?);
-        }
-        self.fault_files.get().context("the fault suite is not built")
+        made(&self.fault_files, || inside::fault_files(&self.project))
     }
 }
+
+fn made<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = make()?;
+            Ok(cell.get_or_init(|| value))
+        }
+    }
+}
+
+/// Counts of a suite and how long it took.
+type Row = (&'static str, Counts, Duration);
 
 /// Runs all suites whose name contains `filter`, prints a summary, and returns the total. An
 /// error only if no suite has such a name.
@@ -139,32 +159,76 @@ pub fn run(context: &Context, filter: &str) -> Result<Counts> {
     let chosen: Vec<_> = SUITES.iter().filter(|suite| suite.name.contains(filter)).collect();
     ensure!(!chosen.is_empty(), "no suite is named like {filter:?}; see `cargo xtask test --list`");
     let start = Instant::now();
-    let mut total = Counts::default();
     let mut rows = Vec::new();
-    for suite in chosen {
-        println!("\n=== {}: {} ===", suite.name, suite.what);
-        let start = Instant::now();
-        let counts = match (suite.run)(context) {
-            // Nothing ran, so nothing was shown.
-            Ok(Counts { passed: 0, failed: 0 }) => {
-                println!("FAILED {}: it ran no test", suite.name);
-                Counts { passed: 0, failed: 1 }
+    let mut waiting = Vec::new();
+    for &suite in &chosen {
+        match &suite.place {
+            Place::Host(run) => {
+                println!("\n=== {}: {} ===", suite.name, suite.what);
+                let start = Instant::now();
+                rows.push(finished(suite, start, run(context)));
             }
-            Ok(counts) => counts,
-            Err(error) => {
-                println!("FAILED {}: {error:#}", suite.name);
-                Counts { passed: 0, failed: 1 }
-            }
-        };
-        total.add(counts);
-        rows.push((suite.name, counts, start.elapsed()));
+            Place::Machine(inside) => waiting.push((suite, *inside)),
+        }
     }
+    rows.extend(in_machines(context, &waiting));
+    let mut total = Counts::default();
     println!("\n{:<14}{:>8}{:>8}{:>10}", "suite", "passed", "failed", "seconds");
     for (name, counts, time) in &rows {
+        total.add(*counts);
         row(name, *counts, *time);
     }
     row("all", total, start.elapsed());
     Ok(total)
+}
+
+/// Runs suites in as many machines at a time as there are processors, four at most.
+fn in_machines(context: &Context, suites: &[(&Suite, Inside)]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut ready = Vec::new();
+    for &(suite, inside) in suites {
+        println!("\n=== {}: {} ===", suite.name, suite.what);
+        let start = Instant::now();
+        // One after the other: builds take the whole host.
+        let prepared = context.lab().and_then(|lab| lab.prepare(inside.series));
+        match prepared.and_then(|()| inside.program.files(context)) {
+            Ok(_) => ready.push((suite, inside)),
+            Err(error) => rows.push(finished(suite, start, Err(error))),
+        }
+    }
+    let lanes = thread::available_parallelism().map_or(1, NonZero::get).min(4);
+    let (queue, done) = (Mutex::new(ready.into_iter()), Mutex::new(rows));
+    thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((suite, inside)) = next else { break };
+                    let start = Instant::now();
+                    let result = inside.run(context, &Voice::new(suite.name));
+                    let row = finished(suite, start, result);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn finished(suite: &Suite, start: Instant, result: Result<Counts>) -> Row {
+    let counts = match result {
+        // Nothing ran, so nothing was shown.
+        Ok(Counts { passed: 0, failed: 0 }) => {
+            println!("FAILED {}: it ran no test", suite.name);
+            Counts { passed: 0, failed: 1 }
+        }
+        Ok(counts) => counts,
+        Err(error) => {
+            println!("FAILED {}: {error:#}", suite.name);
+            Counts { passed: 0, failed: 1 }
+        }
+    };
+    (suite.name, counts, start.elapsed())
 }
 
 fn row(name: &str, counts: Counts, time: Duration) {

@@ -64,6 +64,14 @@ impl Lab {
         Disk::root(&self.runs, files)
     }
 
+    /// Puts into the cache what a machine with this kernel boots from; [`Lab::boot`] does it too,
+    /// but not while another thread does.
+    pub fn prepare(&self, series: Series) -> Result<()> {
+        initramfs::for_kernel(&kernel::fetch(&self.cache, series)?, &self.agent)?;
+        disk::scratch(&self.cache)?;
+        Ok(())
+    }
+
     /// Boots a machine. The kernel is fetched at the first time.
     pub fn boot(&self, disk: &Disk, options: &Options) -> Result<Machine> {
         let kernel = kernel::fetch(&self.cache, options.kernel)?;
