@@ -41,8 +41,8 @@ pub use files::FileError;
 pub use grants::Grants;
 pub use guest_path::{GuestPathError, Name, Place};
 pub use model::{
-    Addresses, Audit, DEFAULT_RING, Limits, Mode, Origin, PathRule, Policy, Preopen, PreopenKind,
-    Rule, RuleKind, RuleNumber, rights_text,
+    Addresses, Audit, DEFAULT_RING, DiskLimits, Limits, Mode, Origin, PathRule, Policy, Preopen,
+    PreopenKind, Rule, RuleKind, RuleNumber, rights_text,
 };
 pub use parse::load;
 pub use source::{MAX_SOURCE_BYTES, Source, Span};

@@ -297,10 +297,39 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Descriptors of the guest (RLIMIT_NOFILE of the worker, which has some of its own).
     pub open_files: Option<u64>,
+    /// Reading and writing of the disks on which the preopens lie (cgroup `io.max`).
+    pub disk: DiskLimits,
     /// Wall-clock time of the guest.
     pub time: Option<Duration>,
     /// Units of wasmtime's fuel.
     pub fuel: Option<u64>,
+}
+
+/// Bounds for each disk; `None` is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskLimits {
+    /// Bytes read in a second (`rbps`).
+    pub read_bps: Option<u64>,
+    /// Bytes written in a second (`wbps`).
+    pub write_bps: Option<u64>,
+    /// Reads in a second (`riops`).
+    pub read_iops: Option<u64>,
+    /// Writes in a second (`wiops`).
+    pub write_iops: Option<u64>,
+}
+
+impl DiskLimits {
+    /// Whether nothing is bounded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether writing is bounded.
+    #[must_use]
+    pub fn of_writing(&self) -> bool {
+        self.write_bps.or(self.write_iops).is_some()
+    }
 }
 
 /// Where records go and how many can wait.

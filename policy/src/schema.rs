@@ -174,7 +174,8 @@ tables! {
     /// Bounds on what the guest may use up. What is not written has no bound.
     LimitsKey = "[limits]" {
         /// Memory of the guest and the runtime around it, as in `"256MiB"`: a whole number with
-        /// `B`, `KiB`, `MiB` or `GiB`. The kernel ends a guest that needs more.
+        /// `B`, `KiB`, `MiB` or `GiB`. A linear memory or a table that would be larger does not
+        /// grow; a guest that needs more in all is ended by the kernel.
         Memory = "memory": Text, Some("no bound");
         /// Processor time as a share of one processor: `0.5` is half of one, `2` is two. From
         /// 0.01 to 1024. A guest that wants more waits.
@@ -186,6 +187,19 @@ tables! {
         /// with, the guest may have a few more. One too many fails with `EIO`, for which WASI has no
         /// better word, and has no record: the kernel gives no descriptor, and asks nobody.
         OpenFiles = "open_files": Integer, Some("the caller's own bound");
+        /// Bytes that the guest may read in a second from each disk on which a preopen lies, as in
+        /// `"10MiB"`; what the runtime reads from it counts as well. A guest that wants more waits.
+        /// A disk is the whole of it, not a partition. What lies in memory (tmpfs) is on no disk;
+        /// on a file system that does not tell its disks (btrfs, overlayfs, over a network) the
+        /// guest does not start.
+        ReadBps = "read_bps": Text, Some("no bound");
+        /// Bytes that the guest may write in a second to each of these disks. Only on ext4, xfs and
+        /// f2fs, which tell the kernel whose data it writes.
+        WriteBps = "write_bps": Text, Some("no bound");
+        /// Reads in a second from each of these disks.
+        ReadIops = "read_iops": Integer, Some("no bound");
+        /// Writes in a second to each of these disks, on the file systems of `write_bps`.
+        WriteIops = "write_iops": Integer, Some("no bound");
         /// Wall-clock time, as in `"30s"`: a whole number with `ms`, `s`, `m` or `h`. The guest
         /// ends when it is over.
         Time = "time": Text, Some("no bound");

@@ -6,7 +6,8 @@ use std::fmt::{self, Write as _};
 use crate::compile::Table;
 use crate::diagnostic::printable;
 use crate::model::{
-    Addresses, Limits, Policy, Preopen, PreopenKind, Rule, RuleKind, RuleNumber, rights_text,
+    Addresses, DiskLimits, Limits, Policy, Preopen, PreopenKind, Rule, RuleKind, RuleNumber,
+    rights_text,
 };
 use crate::network::Host;
 use crate::quantity::size_text;
@@ -31,6 +32,22 @@ pub fn show(policy: &Policy, table: &Table, addresses: Option<&Addresses>) -> St
 }
 
 /// `memory 256MiB, time 30s`, or `none`.
+impl fmt::Display for DiskLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |name, bytes: Option<u64>| bytes.map(|n| format!("{name} {}", size_text(n)));
+        let count = |name, count: Option<u64>| count.map(|n| format!("{name} {n}"));
+        let listed = [
+            size("read_bps", self.read_bps),
+            size("write_bps", self.write_bps),
+            count("read_iops", self.read_iops),
+            count("write_iops", self.write_iops),
+        ];
+        let listed: Vec<String> = listed.into_iter().flatten().collect();
+        f.write_str(if listed.is_empty() { "none" } else { "" })?;
+        f.write_str(&listed.join(", "))
+    }
+}
+
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed: Vec<String> = [
@@ -38,6 +55,7 @@ impl fmt::Display for Limits {
             self.cpu.map(|cpu| format!("cpu {cpu}")),
             self.pids.map(|pids| format!("pids {pids}")),
             self.open_files.map(|files| format!("open_files {files}")),
+            (!self.disk.is_empty()).then(|| self.disk.to_string()),
             self.time.map(|time| format!("time {time:?}")),
             self.fuel.filter(|fuel| *fuel > 0).map(|fuel| format!("fuel {fuel}")),
         ]

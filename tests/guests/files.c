@@ -82,6 +82,35 @@ static int flood(const char *path, long count) {
     return 0;
 }
 
+static char block[64 * 1024];
+
+/* Reads all of it. */
+static int drain(const char *path) {
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return -1;
+    long long total = 0;
+    ssize_t count;
+    while ((count = read(fd, block, sizeof block)) > 0)
+        total += count;
+    snprintf(answer, sizeof answer, "%lld bytes", total);
+    close(fd);
+    return count < 0 ? -1 : 0;
+}
+
+/* Writes so many blocks, and waits until they are on the disk. */
+static int fill(const char *path, long blocks) {
+    int fd = open(path, O_WRONLY | O_CREAT, 0666);
+    if (fd < 0)
+        return -1;
+    for (long i = 0; i < blocks; i++)
+        if (write(fd, block, sizeof block) != sizeof block)
+            return -1;
+    int result = fsync(fd);
+    close(fd);
+    return result;
+}
+
 static int held_fd = -1;
 
 static int hold(const char *path) {
@@ -134,6 +163,8 @@ int main(int argc, char **argv) {
             result = take(path);
         else if (strcmp(operation, "list") == 0)
             result = list(path);
+        else if (strcmp(operation, "drain") == 0)
+            result = drain(path);
         else if (strcmp(operation, "stat") == 0) {
             struct stat found;
             result = stat(path, &found);
@@ -173,6 +204,8 @@ int main(int argc, char **argv) {
                 result = link(path, second);
             else if (strcmp(operation, "flood") == 0)
                 result = flood(path, strtol(second, NULL, 10));
+            else if (strcmp(operation, "fill") == 0)
+                result = fill(path, strtol(second, NULL, 10));
             else
                 return 2;
         }

@@ -21,6 +21,8 @@ const MAX_PATH_BYTES: usize = 4095;
 const MAX_PIDS: u64 = 4 << 20;
 /// What `fs.nr_open` is where nobody has changed it (fs/file.c).
 const MAX_OPEN_FILES: u64 = 1 << 20;
+/// More is the same as no bound to the kernel (tg_set_limit, block/blk-throttle.c).
+const MAX_IOPS: u64 = u32::MAX as u64;
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -251,29 +253,22 @@ impl Reader<'_, '_> {
                     }
                 }
                 LimitsKey::Pids => {
-                    limits.pids = fields::unsigned(value).filter(|it| (1..=MAX_PIDS).contains(it));
-                    if limits.pids.is_none() {
-                        self.findings.error(
-                            value.span(),
-                            "`pids` is out of range",
-                            Some(format!(
-                                "write how many threads there may be, from 1 to {MAX_PIDS}"
-                            )),
-                        );
-                    }
+                    limits.pids =
+                        self.count(value, "pids", "how many threads there may be", MAX_PIDS);
                 }
                 LimitsKey::OpenFiles => {
-                    limits.open_files =
-                        fields::unsigned(value).filter(|it| (1..=MAX_OPEN_FILES).contains(it));
-                    if limits.open_files.is_none() {
-                        self.findings.error(
-                            value.span(),
-                            "`open_files` is out of range",
-                            Some(format!(
-                                "write how many may be open at once, from 1 to {MAX_OPEN_FILES}"
-                            )),
-                        );
-                    }
+                    let what = "how many may be open at once";
+                    limits.open_files = self.count(value, "open_files", what, MAX_OPEN_FILES);
+                }
+                LimitsKey::ReadBps => limits.disk.read_bps = self.size(value, 1..=u64::MAX),
+                LimitsKey::WriteBps => limits.disk.write_bps = self.size(value, 1..=u64::MAX),
+                LimitsKey::ReadIops => {
+                    let what = "how many reads there may be in a second";
+                    limits.disk.read_iops = self.count(value, "read_iops", what, MAX_IOPS);
+                }
+                LimitsKey::WriteIops => {
+                    let what = "how many writes there may be in a second";
+                    limits.disk.write_iops = self.count(value, "write_iops", what, MAX_IOPS);
                 }
                 LimitsKey::Time => {
                     let Some(found) = fields::text(value, self.text) else { continue };
@@ -324,6 +319,17 @@ impl Reader<'_, '_> {
                 }
             }
         }
+    }
+
+    /// A whole number from 1 to `most`; `what` it counts.
+    fn count(&mut self, value: &Value<'_>, key: &str, what: &str, most: u64) -> Option<u64> {
+        let found = fields::unsigned(value).filter(|count| (1..=most).contains(count));
+        if found.is_none() {
+            let message = format!("`{key}` is out of range");
+            let hint = format!("write {what}, from 1 to {most}");
+            self.findings.error(value.span(), message, Some(hint));
+        }
+        found
     }
 
     fn size(&mut self, value: &Value<'_>, range: std::ops::RangeInclusive<u64>) -> Option<u64> {

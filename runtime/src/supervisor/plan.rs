@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, Mode as FileMode, OFlags, fstat, openat};
 use wasi_guard_enforce::cgroup;
 use wasi_guard_policy::{Mode, Policy, Table, load, render_all};
 
-use super::{Error, Grants, Job};
+use super::{Error, Grants, Job, disks};
 use crate::cli::PolicyFile;
 use crate::protocol::Options;
 
@@ -92,7 +92,8 @@ impl Plan {
         let mut table = wasi_guard_policy::compile(&policy, &addresses)
             .map_err(|error| Error::step("compile the policy", error))?;
         set_overlay(&mut table, &roots);
-        let limits = limits(&policy);
+        let disks = disks::below(&roots, policy.limits.disk)?;
+        let limits = cgroup::Limits { disks, ..limits(&policy) };
         let lesser = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -210,12 +211,13 @@ fn is_on_overlay(fd: &OwnedFd) -> bool {
 /// `OVERLAYFS_SUPER_MAGIC` (uapi/linux/magic.h).
 const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 
-/// The limits that the guest's cgroup has.
+/// The limits that the guest's cgroup has, but for those of disks.
 pub(super) fn limits(policy: &Policy) -> cgroup::Limits {
     cgroup::Limits {
         memory: policy.limits.memory,
         cpu: policy.limits.cpu,
         pids: policy.limits.pids,
+        disks: cgroup::Disks::default(),
     }
 }
 

@@ -256,6 +256,10 @@ pub(crate) fn watch(
         let cpu = limits.cpu.unwrap_or(0.0);
         auditor.limit("cpu", &format!("{cpu} processors, waited {:?}", pressure.throttled));
     }
+    if !limits.disks.numbers.is_empty() && !pressure.waited_for_disks.is_zero() {
+        let waited = pressure.waited_for_disks;
+        auditor.limit("disk", &format!("{}, waited {waited:?} for disks", limits.disks.limits));
+    }
     if pressure.oom_kills > 0 {
         let bytes = limits.memory.unwrap_or(0);
         auditor.limit("memory", &format!("{bytes} bytes"));

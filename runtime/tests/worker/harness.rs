@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -216,7 +216,7 @@ fn supervise_in(channel: &Channel, mode: wasi_guard_policy::Mode) -> Said {
     let mut messages = Vec::new();
     let mut fatal = false;
     while !fatal {
-        let listener = syscalls.as_ref().map(|syscalls| syscalls.as_fd());
+        let listener = syscalls.as_ref().and_then(Syscalls::listener);
         let mut fds = vec![PollFd::new(channel, PollFlags::IN)];
         fds.extend(listener.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         poll(&mut fds, None).unwrap();

@@ -34,6 +34,7 @@ pub(super) struct Fixed {
     time: Option<Duration>,
     fuel: Option<u64>,
     open_files: Option<u64>,
+    disks: cgroup::Disks,
     ring: u64,
     /// The worker has a network namespace of its own, in which there is nothing.
     without_network: bool,
@@ -97,6 +98,7 @@ impl Fixed {
             time: plan.policy.limits.time,
             fuel: plan.policy.limits.fuel,
             open_files: plan.policy.limits.open_files,
+            disks: plan.limits.disks.clone(),
             ring: plan.policy.audit.ring,
             without_network: plan.without_network(),
         })
@@ -151,7 +153,7 @@ pub(super) fn check(offer: Offer, fixed: &Fixed, marked: bool) -> Result<Checked
         table,
         linked,
         marked,
-        limits: plan::limits(&policy),
+        limits: cgroup::Limits { disks: fixed.disks.clone(), ..plan::limits(&policy) },
         audit_file: policy.audit.file.as_ref().map(|path| file.resolve(path)),
         warnings: render_all(&warnings, &file.source),
         digest: file.digest.to_hex().to_string(),
@@ -191,6 +193,7 @@ fn changes(policy: &Policy, fixed: &Fixed) -> Vec<String> {
         ("[limits] time", time(fixed.time), time(policy.limits.time)),
         ("[limits] fuel", fuel(fixed.fuel), fuel(policy.limits.fuel)),
         ("[limits] open_files", count(fixed.open_files), count(policy.limits.open_files)),
+        ("[limits] of disks", fixed.disks.limits.to_string(), policy.limits.disk.to_string()),
         ("[audit] ring", size_text(fixed.ring), size_text(policy.audit.ring)),
     ];
     let mut found: Vec<String> = compared

@@ -107,11 +107,11 @@ impl Reload {
             hangup: false,
             generations: Generations::new(Generation::first(plan)),
             audit_by_policy: matches!(job.audit, AuditTo::Default),
-            limits: plan.limits,
+            limits: plan.limits.clone(),
         })
     }
 
-    /// The guest's limits of memory, processors and threads now.
+    /// The limits of the guest's cgroup now.
     pub(crate) fn limits(&self) -> &cgroup::Limits {
         &self.limits
     }

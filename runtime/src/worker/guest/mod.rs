@@ -196,7 +196,10 @@ fn limits(config: &RunConfig, options: &Options) -> StoreLimits {
     if let Some(bytes) = least(memory, wasm.max_memory_size) {
         limits = limits.memory_size(bytes);
     }
-    if let Some(elements) = wasm.max_table_elements {
+    // A table of its own memory's size, of what wasmtime keeps for an element: a growth beyond is
+    // refused, as that of memory is, instead of ending the guest.
+    let elements = memory.map(|bytes| bytes / size_of::<usize>());
+    if let Some(elements) = least(elements, wasm.max_table_elements) {
         limits = limits.table_elements(elements);
     }
     if let Some(count) = wasm.max_instances {

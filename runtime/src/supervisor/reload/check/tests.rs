@@ -23,6 +23,7 @@ fn place() -> (tempfile::TempDir, Fixed) {
         time: None,
         fuel: None,
         open_files: None,
+        disks: Default::default(),
         ring: wasi_guard_policy::DEFAULT_RING,
         without_network: false,
     };

@@ -1,9 +1,10 @@
 //! `[limits]`: a guest that needs more ends in a defined way, and a record names the limit.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::Case;
 use crate::lab::Lab;
@@ -11,12 +12,14 @@ use crate::program::{Outcome, guarded};
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "memory", run: memory },
+    Case { name: "limit_of_memory_on_tables", run: tables },
     Case { name: "endless", run: endless },
     Case { name: "limit_of_time_on_a_guest_that_waits", run: waiting },
     Case { name: "limit_of_fuel", run: fuel },
     Case { name: "limit_of_pids_is_the_workers_too", run: pids },
     Case { name: "limit_of_cpu", run: cpu },
     Case { name: "limit_of_open_files", run: open_files },
+    Case { name: "limits_of_disks", run: disks },
     Case { name: "limit_of_time_on_a_guest_that_nobody_reads", run: nobody_reads },
     Case { name: "limits_of_the_command_line", run: command_line },
 ];
@@ -45,6 +48,24 @@ fn memory(lab: &Lab) -> Result<()> {
     ensure!(ended.of_kind("end")[0]["signal"] == 9, "{ended:?}");
     let unlimited = guarded(&["run", "/guests/memory.wasm", "touch", "100"]).finish()?;
     unlimited.exits(0)?.prints("granted\n")?;
+    Ok(())
+}
+
+/// Ten million elements, of eight bytes each.
+fn tables(lab: &Lab) -> Result<()> {
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (table 1 funcref)
+        (func (export "_start")
+            (if (i32.eq (table.grow (ref.null func) (i32.const 10000000)) (i32.const -1))
+                (then (call $exit (i32.const 3))))))"#;
+    let guest = lab.folder()?.file("table.wat", text)?;
+    guarded(&["run", &guest]).finish()?.exits(0)?;
+    let refused = run(lab, "memory = \"64MiB\"", &[&guest])?;
+    refused.exits(3)?;
+    ensure!(refused.of_kind("limit").is_empty(), "{refused:?}");
+    run(lab, "memory = \"256MiB\"", &[&guest])?.exits(0)?;
     Ok(())
 }
 
@@ -92,6 +113,49 @@ fn cpu(lab: &Lab) -> Result<()> {
     let limits: Vec<_> = held.of_kind("limit").iter().map(|it| it["limit"].clone()).collect();
     ensure!(limits == ["cpu", "time"], "{held:?}");
     run(lab, "time = \"2s\"", &words)?.exits(134)?.limited_by("time")?;
+    Ok(())
+}
+
+/// On the machine's second disk, so that what the runtime reads does not count.
+fn disks(_: &Lab) -> Result<()> {
+    const MIB: usize = 3;
+    let folder = tempfile::tempdir_in("/mnt/ext4").context("a folder on ext4")?;
+    let data = folder.path().join("data");
+    fs::create_dir(&data)?;
+    fs::write(data.join("much"), vec![7; MIB << 20])?;
+    let run = |limits: &str, words: &[&str], prints: &str| -> Result<Vec<Value>> {
+        let policy = folder.path().join("policy.toml");
+        let preopen = "version = 1\n[[preopen]]\nguest = \"/d\"\nhost = \"data\"\n\
+                       read = [\"**\"]\nwrite = [\"**\"]\ncreate = [\"**\"]\n";
+        fs::write(&policy, format!("{preopen}[limits]\n{limits}\n"))?;
+        // What is in memory is read from no disk.
+        rustix::fs::sync();
+        fs::write("/proc/sys/vm/drop_caches", "3")?;
+        let policy = policy.to_string_lossy();
+        let words = [&["run", "--policy", &policy, "/guests/files.wasm"], words].concat();
+        let outcome = guarded(&words).finish()?;
+        outcome.exits(0)?.prints(prints)?;
+        let held = outcome.of_kind("limit").into_iter().cloned().collect::<Vec<Value>>();
+        // So much at one MiB a second, of which the first may be free.
+        let least = Duration::from_secs(MIB as u64 - 1);
+        ensure!(held.is_empty() || outcome.time >= least, "it took {:?}", outcome.time);
+        Ok(held)
+    };
+    let free = "memory = \"1GiB\"";
+    let much = format!("drain /d/much: {} bytes\n", MIB << 20);
+    let blocks = (MIB * 16).to_string();
+    let fill = ["fill", "/d/new", &blocks];
+    for (limit, words, prints) in [
+        ("read_bps = \"1MiB\"", &["drain", "/d/much"][..], much.as_str()),
+        ("write_bps = \"1MiB\"", &fill[..], "fill /d/new: ok\n"),
+    ] {
+        ensure!(run(free, words, prints)?.is_empty(), "nothing is bounded");
+        let held = run(limit, words, prints)?;
+        ensure!(held.len() == 1 && held[0]["limit"] == "disk", "{held:?}");
+        let detail = held[0]["detail"].as_str().unwrap_or_default();
+        ensure!(detail.starts_with(&limit.replace("= \"", "").replace('"', "")), "{detail}");
+        ensure!(run(free, words, prints)?.is_empty(), "nothing is bounded");
+    }
     Ok(())
 }
 

@@ -240,7 +240,8 @@ fn a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up(lab: &
 }
 
 fn limits_are_set_on_the_cgroup(lab: &Lab) -> Result<()> {
-    let limits = Limits { memory: Some(64 << 20), cpu: Some(0.5), pids: Some(3) };
+    let (memory, cpu, pids) = (Some(64 << 20), Some(0.5), Some(3));
+    let limits = Limits { memory, cpu, pids, ..Limits::default() };
     let guest = Guest::create(&lab.build, &limits, 4096).map_err(describe)?;
     for (file, value) in
         [("memory.max", "67108864"), ("cpu.max", "50000 100000"), ("pids.max", "3")]

@@ -13,6 +13,10 @@ use std::{
     time::Duration,
 };
 
+mod limits;
+
+pub use limits::{DiskLimits, Disks, Limits, Pressure};
+
 use rustix::fs::FlockOperation;
 
 use crate::{
@@ -26,50 +30,10 @@ pub const MOUNT: &str = "/sys/fs/cgroup";
 /// Mode of the parent: who can open a guest's directory can lock it, and a locked guest counts as
 /// one with a living supervisor.
 const PRIVATE: u32 = 0o700;
-/// CPU time is shared out in periods of this many microseconds.
-const CPU_PERIOD: u64 = 100_000;
 /// Abandoned guests that are held open at a time.
 const BATCH: usize = 64;
 /// How long to wait for killed processes to leave a cgroup.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// The cgroup limits of a guest; `None` is no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
-    /// `memory.max` in bytes; swap is off where this is set.
-    pub memory: Option<u64>,
-    /// `cpu.max` in CPUs.
-    pub cpu: Option<f64>,
-    /// `pids.max`: threads, the worker's own among them.
-    pub pids: Option<u64>,
-}
-
-/// What limits did to a guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pressure {
-    /// Processes that `memory.max` has killed.
-    pub oom_kills: u64,
-    /// Threads that `pids.max` has refused.
-    pub refused_pids: u64,
-    /// How long `cpu.max` has let it wait, all its threads together.
-    pub throttled: Duration,
-}
-
-impl Limits {
-    fn controllers(&self) -> Vec<&'static str> {
-        let mut list = Vec::new();
-        if self.memory.is_some() {
-            list.push("memory");
-        }
-        if self.cpu.is_some() {
-            list.push("cpu");
-        }
-        if self.pids.is_some() {
-            list.push("pids");
-        }
-        list
-    }
-}
 
 /// The parent cgroup of one build's guests.
 #[derive(Debug)]
@@ -157,7 +121,7 @@ impl Parent {
     /// # Errors
     /// If a controller is missing or the kernel refuses a limit.
     pub fn child(&self, limits: &Limits) -> Result<Cgroup> {
-        enable(&self.path, limits)?;
+        limits::enable(&self.path, limits)?;
         let pid = std::process::id();
         for n in 0u32.. {
             let name = format!("guest-{pid}-{n}");
@@ -172,7 +136,7 @@ impl Parent {
                 Ok(()) => {
                     fault::at(Point::CgroupMade);
                     let cgroup = Cgroup::lock(path, name)?;
-                    cgroup.limit(limits)?;
+                    limits::write(&cgroup.path, limits)?;
                     return Ok(cgroup);
                 }
             }
@@ -222,30 +186,17 @@ fn remove(batch: &mut Vec<Cgroup>, forget: &mut impl FnMut(&[u64])) -> usize {
     count
 }
 
-/// Makes the controllers that `limits` needs available to the children of `parent`.
-fn enable(parent: &Path, limits: &Limits) -> Result<()> {
-    for controller in limits.controllers() {
-        for dir in [Path::new(MOUNT), parent] {
-            let file = dir.join("cgroup.subtree_control");
-            let enabled = fs::read_to_string(&file).unwrap_or_default();
-            if enabled.split_whitespace().any(|word| word == controller) {
-                continue;
-            }
-            fs::write(&file, format!("+{controller}")).map_err(|error| {
-                Error::new(format!("enable the cgroup controller {controller}"))
-                    .because(error)
-                    .hint(format!(
-                        "the policy's [limits] need it; see {}/cgroup.controllers for what the host offers (a kernel option or cgroup v1 may hold it)",
-                        MOUNT
-                    ))
-            })?;
-        }
-    }
-    Ok(())
-}
-
 fn id_of(path: &Path) -> Result<u64> {
     Ok(fs::metadata(path).step(|| format!("look at {}", path.display()))?.ino())
+}
+
+fn set(cgroup: &Path, file: &str, value: &str) -> Result<()> {
+    let path = cgroup.join(file);
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(value.as_bytes()))
+        .step(|| format!("write {value} to {}", path.display()))
 }
 
 /// A guest's cgroup. Dropping it kills what is in it and removes it.
@@ -288,51 +239,19 @@ impl Cgroup {
         &self.dir
     }
 
-    /// Sets the limits of a cgroup that may have some: those that are `None` are lifted.
+    /// Sets the limits of a cgroup that may have some: those that are `None` are lifted, but for
+    /// those of disks, which stay.
     pub(crate) fn set_limits(&self, limits: &Limits) -> Result<()> {
         if let Some(parent) = self.path.parent() {
-            enable(parent, limits)?;
+            limits::enable(parent, limits)?;
         }
-        let absent = [
-            ("memory.max", limits.memory.is_none()),
-            ("memory.swap.max", limits.memory.is_none()),
-            ("cpu.max", limits.cpu.is_none()),
-            ("pids.max", limits.pids.is_none()),
-        ];
-        for (file, _) in absent.iter().filter(|(_, absent)| *absent) {
-            // Without its controller the file is not there, and nothing is limited.
-            if self.path.join(file).exists() {
-                self.set(file, "max")?;
-            }
-        }
-        self.limit(limits)
+        limits::lift(&self.path, limits)?;
+        limits::write(&self.path, limits)
     }
 
-    fn limit(&self, limits: &Limits) -> Result<()> {
-        if let Some(bytes) = limits.memory {
-            self.set("memory.max", &bytes.to_string())?;
-            // Without swap accounting the file is absent, and then there is no swap to limit.
-            if self.path.join("memory.swap.max").exists() {
-                self.set("memory.swap.max", "0")?;
-            }
-        }
-        if let Some(cpus) = limits.cpu {
-            let quota = (cpus * CPU_PERIOD as f64).round().max(1000.0) as u64;
-            self.set("cpu.max", &format!("{quota} {CPU_PERIOD}"))?;
-        }
-        if let Some(pids) = limits.pids {
-            self.set("pids.max", &pids.to_string())?;
-        }
-        Ok(())
-    }
-
-    fn set(&self, file: &str, value: &str) -> Result<()> {
-        let path = self.path.join(file);
-        fs::OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(value.as_bytes()))
-            .step(|| format!("write {value} to {}", path.display()))
+    /// What its limits did so far.
+    pub fn pressure(&self) -> Pressure {
+        Pressure::of(&self.path)
     }
 
     /// Kills every process in it, children's included.
@@ -340,21 +259,7 @@ impl Cgroup {
     /// # Errors
     /// If `cgroup.kill` cannot be written.
     pub fn kill(&self) -> Result<()> {
-        self.set("cgroup.kill", "1")
-    }
-
-    /// What its limits did so far.
-    pub fn pressure(&self) -> Pressure {
-        let count = |file: &str, key: &str| {
-            let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
-            let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-            lines.find_map(|(word, count)| (word == key).then(|| count.trim().parse().ok())?)
-        };
-        Pressure {
-            oom_kills: count("memory.events", "oom_kill").unwrap_or(0),
-            refused_pids: count("pids.events", "max").unwrap_or(0),
-            throttled: Duration::from_micros(count("cpu.stat", "throttled_usec").unwrap_or(0)),
-        }
+        set(&self.path, "cgroup.kill", "1")
     }
 
     /// Kills every process in it and waits until none is left, for ten seconds at most: one that
