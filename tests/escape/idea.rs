@@ -1,6 +1,7 @@
 //! An idea, and how it must end.
 
 use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 
 use anyhow::Result;
 use wasi_guard_captive::{Script, Value};
@@ -78,10 +79,19 @@ pub(crate) struct Attempt<'a> {
     pub(crate) name: String,
     pub(crate) free: Free,
     pub(crate) guarded: Guarded,
-    pub(crate) writer: Box<Writer<'a>>,
+    pub(crate) writer: Rc<Writer<'a>>,
     /// From a second thread only; else from the first, and what does not end the worker from a
     /// second as well.
     pub(crate) second: bool,
+}
+
+impl<'a> Attempt<'a> {
+    /// The same from a second thread alone: for what ends the worker, so that one script cannot try
+    /// it from both.
+    pub(crate) fn by_a_second_thread(&self) -> Attempt<'a> {
+        let (name, writer) = (format!("{}_from_a_second_thread", self.name), self.writer.clone());
+        Attempt { name, writer, second: true, ..*self }
+    }
 }
 
 /// An idea.
@@ -123,14 +133,6 @@ pub(crate) fn attempt<'a>(
     guarded: Guarded,
     writer: impl Fn(&mut Draft) -> Value + 'a,
 ) -> Idea<'a> {
-    let (name, writer) = (name.into(), Box::new(writer));
+    let (name, writer) = (name.into(), Rc::new(writer));
     Idea::Attempt(Attempt { name, free, guarded, writer, second: false })
-}
-
-/// The same idea, from a second thread alone: for what ends the worker.
-pub(crate) fn second_thread(idea: Idea<'_>) -> Idea<'_> {
-    match idea {
-        Idea::Attempt(attempt) => Idea::Attempt(Attempt { second: true, ..attempt }),
-        case @ Idea::Case(..) => case,
-    }
 }

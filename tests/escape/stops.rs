@@ -21,11 +21,16 @@ pub(crate) const X32_BIT: u64 = 0x4000_0000;
 /// entry: of the kernel, or as the supervisor tells its kill.
 pub(crate) const KILLS: i32 = SIGSYS;
 
-/// Whether one of these records says that seccomp did this: `denied` for a call of no row, `killed`
-/// for one of a `[[kill]]` row. The kernel itself ends a worker for the 32-bit entry and for x32,
-/// without a record.
-pub(crate) fn recorded(records: &[Value], verdict: &str) -> bool {
-    records.iter().any(|it| is_of_seccomp(it) && it["verdict"] == verdict)
+/// Whether one of these records says that seccomp denied a call of no row.
+pub(crate) fn recorded(records: &[Value]) -> bool {
+    records.iter().any(|it| is_of_seccomp(it) && it["verdict"] == "denied")
+}
+
+/// The record that says that this call, of a `[[kill]]` row, ended the worker. The kernel itself
+/// ends one for the 32-bit entry and for x32, without a record.
+pub(crate) fn killed_by<'a>(records: &'a [Value], call: &str) -> Option<&'a Value> {
+    let by = |it: &&Value| is_of_seccomp(it) && it["verdict"] == "killed" && it["syscall"] == call;
+    records.iter().find(by)
 }
 
 /// Whether a `denial` record is about what seccomp did; BPF wrote all others.

@@ -3,13 +3,14 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use libc::c_int;
 use serde_json::Value as Json;
-use wasi_guard_captive::{Call, Entry, Script, Step};
+use wasi_guard_captive::Script;
 
 use crate::captive::{Captive, End};
 use crate::idea::{Attempt, Draft, Free, Guarded};
+use crate::ideas::ends_by;
 use crate::outside::{self, EXECUTED};
 use crate::scene::Scene;
-use crate::stops::{self, X32_BIT};
+use crate::stops;
 
 /// Limits of the workers that ideas share.
 const LIMITS: &str = "memory = \"512MiB\"\npids = 32";
@@ -88,12 +89,13 @@ impl<'a> Lab<'a> {
         script.thread = attempt.second;
         if attempt.guarded == Guarded::Killed {
             let end = killed(self.doomed()?, &script)?;
-            let other = |call: &Call| call.entry == Entry::Int80 || call.number & X32_BIT != 0;
-            let by_kernel =
-                script.steps.iter().any(|it| matches!(it, Step::Call(call) if other(call)));
+            // The kernel itself ends a worker for the other entries, and has no record.
+            let Some(call) = ends_by(attempt) else { return Ok(()) };
+            let found = stops::killed_by(&end.records, call.name());
+            let found = found.with_context(|| format!("no record of {call}: {end}"))?;
             ensure!(
-                by_kernel || stops::recorded(&end.records, "killed"),
-                "no record of the call: {end}"
+                !attempt.second || found["tid"] != found["pid"],
+                "not from a second thread: {found}"
             );
             return Ok(());
         }
@@ -154,7 +156,7 @@ impl<'a> Lab<'a> {
         let recorded = match guarded {
             Guarded::Denied(operation) => one(operation),
             Guarded::Closed(operation) => of_bpf.is_empty() || one(operation),
-            Guarded::Unlisted => of_bpf.is_empty() && stops::recorded(&records, "denied"),
+            Guarded::Unlisted => of_bpf.is_empty() && stops::recorded(&records),
             _ => of_bpf.is_empty(),
         };
         ensure!(recorded, "the records are not those of {guarded:?}; {}", said());
@@ -174,7 +176,8 @@ fn killed(mut captive: Captive, script: &Script) -> Result<End> {
 
 /// A script where nothing guards.
 fn free(attempt: &Attempt<'_>) -> Result<()> {
-    let (script, step) = Draft::write(true, &*attempt.writer);
+    let (mut script, step) = Draft::write(true, &*attempt.writer);
+    script.thread = attempt.second;
     let (answer, status) = outside::run(&script)?;
     let results = answer.map(|answer| answer.results).unwrap_or_default();
     let result = results.get(step).copied();

@@ -8,7 +8,7 @@ use wasi_guard_captive::{Value, call};
 use super::struct_of;
 use crate::idea::Free::{Fails, Works};
 use crate::idea::Guarded::{Answered, Killed, Unlisted};
-use crate::idea::{Draft, Idea, attempt, second_thread};
+use crate::idea::{Draft, Idea, attempt};
 use crate::scene::Scene;
 
 /// Commands of bpf(2).
@@ -25,10 +25,6 @@ pub(super) fn ideas(_: &Scene) -> Vec<Idea<'_>> {
             let attributes = words(d, &[2, 4, 4, 1]);
             call!(d, SYS_bpf, MAP_CREATE, attributes, 128)
         }),
-        second_thread(attempt("bpf_from_a_second_thread", Works, Killed, |d| {
-            let attributes = words(d, &[2, 4, 4, 1]);
-            call!(d, SYS_bpf, MAP_CREATE, attributes, 128)
-        })),
         attempt("bpf_load_a_program", Works, Killed, |d| {
             let code = [0xb7_u64, 0x95].map(u64::to_ne_bytes).concat();
             let (code, license) = (d.bytes(code), d.text("GPL"));

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod control;
+mod ends;
 mod entries;
 mod execute;
 mod hardening;
@@ -22,6 +23,7 @@ mod state;
 
 use wasi_guard_captive::Value;
 
+pub(crate) use self::ends::ends_by;
 use crate::idea::{Draft, Idea};
 use crate::scene::Scene;
 
@@ -30,6 +32,13 @@ const HIGH: i32 = 400;
 
 /// All of them.
 pub(crate) fn all(scene: &Scene) -> Vec<Idea<'_>> {
+    let mut ideas = before_the_end(scene);
+    ideas.extend(ends::ideas(&ideas));
+    ideas.extend(state::in_the_end(scene));
+    ideas
+}
+
+fn before_the_end(scene: &Scene) -> Vec<Idea<'_>> {
     let mut ideas = Vec::new();
     for family in [
         state::ideas,
@@ -51,7 +60,6 @@ pub(crate) fn all(scene: &Scene) -> Vec<Idea<'_>> {
         control::ideas,
         limits::ideas,
         outlive::ideas,
-        state::in_the_end,
     ] {
         ideas.extend(family(scene));
     }
