@@ -134,10 +134,16 @@ impl Captive {
     pub(crate) fn ask(&mut self, script: &Script) -> Result<Option<(Answer, Vec<Json>)>> {
         let mut script = script.clone();
         script.given = self.place()?.given.clone();
+        // A race comes after the steps, so the fence needs a script of its own.
+        let raced = script.race.is_some();
+        let raced = if raced { self.exchange(&std::mem::take(&mut script))? } else { None };
         let fence = script.text(Scene::text(FENCE));
         call!(script, SYS_openat, libc::AT_FDCWD, fence, libc::O_RDONLY);
         let Some(mut answer) = self.exchange(&script)? else { return Ok(None) };
         let fenced = answer.results.pop();
+        if let Some(raced) = raced {
+            answer = raced;
+        }
         ensure!(fenced == Some(-i64::from(libc::EACCES)), "the fence was answered {fenced:?}");
         Ok(Some((answer, self.records_to_the_fence()?)))
     }

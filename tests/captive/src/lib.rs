@@ -12,7 +12,7 @@ mod sys;
 mod wire;
 
 pub use libc;
-pub use script::{Answer, Buffer, Call, Entry, Script, Step, Value};
+pub use script::{Answer, Buffer, Call, Entry, Race, Rounds, Script, Step, Value};
 pub use wire::{receive, send};
 
 use std::io;

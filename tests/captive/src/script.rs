@@ -72,6 +72,35 @@ pub struct Script {
     pub thread: bool,
     /// For [`Value::Given`].
     pub given: Vec<u64>,
+    /// After the steps.
+    pub race: Option<Race>,
+}
+
+/// Two threads: one repeats its steps as long as the other, so many times, runs its own. In both
+/// [`Value::Result`] counts from the script's steps on, which were run before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Race {
+    /// What the one does, over and over.
+    pub rival: Vec<Step>,
+    /// What the other does.
+    pub steps: Vec<Step>,
+    /// How often.
+    pub rounds: u32,
+    /// The step, among those of a round, that may fail.
+    pub decides: u16,
+    /// What a round shows; zeros when it begins.
+    pub shows: Buffer,
+}
+
+/// Rounds of a race that ended alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rounds {
+    /// The negative errno of the step that decides; 0 if it worked.
+    pub result: i64,
+    /// What was shown.
+    pub shown: Vec<u8>,
+    /// How many of them.
+    pub count: u32,
 }
 
 /// What came of a script.
@@ -82,6 +111,8 @@ pub struct Answer {
     pub results: Vec<i64>,
     /// The buffers that were asked for.
     pub kept: Vec<Vec<u8>>,
+    /// How the rounds of the race ended.
+    pub rounds: Vec<Rounds>,
 }
 
 impl Script {
@@ -119,6 +150,11 @@ impl Script {
     /// A system call; stands for its result.
     pub fn call(&mut self, number: i64, arguments: &[Value]) -> Value {
         self.enter(Entry::Plain, number as u64, arguments, 1)
+    }
+
+    /// Takes what was written since there were so many steps: a side of a [`Race`].
+    pub fn side(&mut self, since: usize) -> Vec<Step> {
+        self.steps.split_off(since.min(self.steps.len()))
     }
 
     /// A system call in any way.

@@ -15,6 +15,10 @@ pub(crate) struct Memory {
     length: usize,
 }
 
+// SAFETY: bytes without an owner among threads, as the kernel sees them. In a race each side writes
+// to buffers of its own; that one thread changes what the kernel reads for another is the point.
+unsafe impl Sync for Memory {}
+
 impl Memory {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let bytes = Box::into_raw(bytes.into_boxed_slice());
@@ -23,6 +27,11 @@ impl Memory {
 
     pub(crate) fn address(&self) -> u64 {
         self.bytes.expose_provenance() as u64
+    }
+
+    /// Makes it zeros again.
+    pub(crate) fn clear(&self) {
+        self.write(0, &vec![0; self.length]);
     }
 
     pub(crate) fn copy(&self) -> Vec<u8> {

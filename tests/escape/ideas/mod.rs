@@ -17,6 +17,7 @@ mod open;
 mod outlive;
 mod passing;
 mod processes;
+mod races;
 mod signals;
 mod sockets;
 mod state;
@@ -53,6 +54,7 @@ fn before_the_end(scene: &Scene) -> Vec<Idea<'_>> {
         memory::ideas,
         sockets::ideas,
         passing::ideas,
+        races::ideas,
         hardening::ideas,
         machine::ideas,
         kernel::ideas,
