@@ -1,17 +1,21 @@
-//! Use up the machine: memory, threads, descriptors.
+//! Use up the machine: memory, threads, descriptors, disks.
 //!
 //! Stopped by: the limits of the policy, which the guest's cgroup has, and the caller's limit of
-//! descriptors. There is no limit of disk space.
+//! descriptors; for a disk BPF, where the policy does not let write, and the limit of memory, where
+//! the disk is memory. Nothing stops who fills a real disk where the policy lets write.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use libc::{
-    CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM, MAP_ANONYMOUS,
-    MAP_POPULATE, MAP_PRIVATE, PROT_READ, PROT_WRITE, SIGKILL,
+    AT_FDCWD, CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM,
+    MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, O_CREAT, O_WRONLY, PROT_READ, PROT_WRITE, SIGKILL,
 };
+use rustix::mount::{MountFlags, UnmountFlags};
 use wasi_guard_captive::{Entry, Script, Value, call};
 
 use super::state;
-use crate::idea::Idea;
+use crate::idea::Free::Works;
+use crate::idea::Guarded::{Denied, Unlisted};
+use crate::idea::{Idea, attempt};
 use crate::scene::Scene;
 use crate::stops::UNLISTED;
 use crate::trial::Lab;
@@ -22,7 +26,67 @@ pub(super) fn ideas(_: &Scene) -> Vec<Idea<'_>> {
         Idea::Case("use_up_the_huge_pages", huge_pages),
         Idea::Case("use_up_the_threads", threads),
         Idea::Case("use_up_the_descriptors", descriptors),
+        attempt("fill_a_disk_that_is_not_granted", Works, Denied("create"), |d| {
+            fill(d, "outside/full", 256)
+        }),
+        attempt("reserve_room_on_a_disk", Works, Unlisted, |d| {
+            let path = d.text(Scene::text("data/out/room"));
+            let file = call!(d, SYS_openat, AT_FDCWD, path, O_CREAT | O_WRONLY, 0o600);
+            let it = call!(d, SYS_fallocate, file, 0, 0, 1 << 20);
+            call!(d, SYS_close, file);
+            call!(d, SYS_unlinkat, AT_FDCWD, path, 0);
+            it
+        }),
+        Idea::Case("fill_a_granted_disk_that_is_memory", disk),
     ]
+}
+
+/// Creates a file, writes so many times 64 KiB to it, and removes it. Stands for the creation.
+fn fill(script: &mut Script, name: &str, times: u32) -> Value {
+    const STEP: usize = 64 << 10;
+    let (path, bytes) = (script.text(Scene::text(name)), script.zeros(STEP));
+    let file = call!(script, SYS_openat, AT_FDCWD, path, O_CREAT | O_WRONLY, 0o600);
+    let arguments: [Value; 3] = [file, bytes.into(), STEP.into()];
+    script.enter(Entry::Plain, libc::SYS_write as u64, &arguments, times);
+    call!(script, SYS_close, file);
+    call!(script, SYS_unlinkat, AT_FDCWD, path, 0);
+    file
+}
+
+/// A directory on a tmpfs, where a worker may create and write what it likes: what it puts there is
+/// memory that its cgroup is charged for.
+fn disk(lab: &mut Lab<'_>) -> Result<()> {
+    const MEMORY: u64 = 128;
+    /// Some more than that many MiB, in 64 KiB.
+    const TIMES: u32 = 3200;
+    let place = Scene::path("disk");
+    std::fs::create_dir(&place).context("make a directory")?;
+    rustix::mount::mount("tmpfs", &place, "tmpfs", MountFlags::empty(), Some(c"size=512m"))
+        .context("mount a tmpfs")?;
+    let result = (|| {
+        let mut script = Script::default();
+        fill(&mut script, "disk/full", TIMES);
+        outside(&script, 0)?;
+        let policy = format!(
+            "memory = \"{MEMORY}MiB\"\n[[preopen]]\nguest = \"/disk\"\nhost = \"./disk\"\n\
+             write = [\"**\"]\ncreate = [\"**\"]\ndelete = [\"**\"]\n"
+        );
+        let mut captive = lab.captive(&policy)?;
+        if let Some((answer, _)) = captive.ask(&script)? {
+            bail!("the worker has filled the disk: {:?}", answer.results);
+        }
+        let end = captive.end()?;
+        end.by_signal(&[SIGKILL])?;
+        ensure!(end.limited_by("memory"), "no record of the limit: {end}");
+        let full = place.join("full");
+        let length = std::fs::metadata(&full).context("what it has written")?.len();
+        ensure!((1..=MEMORY << 20).contains(&length), "it wrote {length} bytes");
+        std::fs::remove_file(&full)?;
+        outside(&script, 0)
+    })();
+    rustix::mount::unmount(&place, UnmountFlags::DETACH).context("unmount the tmpfs")?;
+    std::fs::remove_dir(&place)?;
+    result
 }
 
 /// What a worker does here, a process that nothing guards does as well, so far as the machine can
