@@ -10,7 +10,7 @@ mod points;
 
 use std::{ffi::CString, io};
 
-use aya::maps::MapError;
+use aya::{maps::MapError, programs::ProgramError};
 
 #[cfg(feature = "test-faults")]
 pub use inject::{Fault, VARIABLE};
@@ -45,6 +45,17 @@ pub fn call(point: Point) -> io::Result<()> {
 pub(crate) fn map(point: Point) -> Result<(), MapError> {
     call(point).map_err(|io_error| {
         MapError::SyscallError(aya::sys::SyscallError { call: "bpf_map_update_elem", io_error })
+    })
+}
+
+/// [`call`] where a program is loaded or attached.
+///
+/// # Errors
+/// As of [`call`].
+#[inline]
+pub(crate) fn program(point: Point) -> Result<(), ProgramError> {
+    call(point).map_err(|io_error| {
+        ProgramError::SyscallError(aya::sys::SyscallError { call: "bpf", io_error })
     })
 }
 

@@ -68,13 +68,23 @@ points! {
     TablesPinned "tables-pinned" Load [],
     /// The maps are to be created.
     CreateMaps "create-maps" Load [ENOMEM],
-    /// One more map is pinned.
+    /// One more map is to be pinned.
+    PinMap "pin-map" Load [ENOMEM],
+    /// It is.
     MapPinned "map-pinned" Load [],
-    /// One more program is pinned.
+    /// One more program is to be loaded.
+    LoadProgram "load-program" Load [ENOMEM EPERM],
+    /// It is to be pinned.
+    PinProgram "pin-program" Load [ENOMEM],
+    /// It is.
     ProgramPinned "program-pinned" Load [],
-    /// One more program is attached, by a link of this process alone.
+    /// It is to be attached.
+    AttachProgram "attach-program" Load [ENOMEM EBUSY],
+    /// It is, by a link of this process alone.
     ProgramAttached "program-attached" Load [],
-    /// One more link is pinned.
+    /// The link is to be pinned.
+    PinLink "pin-link" Load [ENOMEM],
+    /// It is.
     LinkPinned "link-pinned" Load [],
     /// The pins have their name.
     PinsPublished "pins-published" Load [],

@@ -129,7 +129,9 @@ fn pin_all(
     }
     for name in MAPS.iter().filter(|name| **name != TABLES) {
         let map = ebpf.map(name).ok_or_else(|| absent(name))?;
-        map.pin(dir.join(name)).step(|| format!("pin the map {name}"))?;
+        let step = || format!("pin the map {name}");
+        fault::call(Point::PinMap).step(step)?;
+        map.pin(dir.join(name)).step(step)?;
         fault::at(Point::MapPinned);
     }
     for hook in HOOKS {
@@ -143,18 +145,22 @@ fn pin_all(
         let program: &mut Program = ebpf.program_mut(&name).ok_or_else(|| absent(&name))?;
         let program: &mut Lsm =
             program.try_into().step(|| format!("use the program {}", hook.name))?;
-        program.load(hook.name, btf).map_err(|error| refused(hook.name, error))?;
-        program
-            .pin(dir.join(format!("prog_{}", hook.name)))
-            .step(|| format!("pin the program {}", hook.name))?;
+        fault::program(Point::LoadProgram)
+            .and_then(|()| program.load(hook.name, btf))
+            .map_err(|error| refused(hook.name, error))?;
+        let step = || format!("pin the program {}", hook.name);
+        fault::call(Point::PinProgram).step(step)?;
+        program.pin(dir.join(format!("prog_{}", hook.name))).step(step)?;
         fault::at(Point::ProgramPinned);
-        let id = program.attach().map_err(|error| not_attached(hook.name, error))?;
+        let id = fault::program(Point::AttachProgram)
+            .and_then(|()| program.attach())
+            .map_err(|error| not_attached(hook.name, error))?;
         fault::at(Point::ProgramAttached);
         let link: LsmLink =
             program.take_link(id).step(|| format!("take the link of {}", hook.name))?;
-        FdLink::from(link)
-            .pin(dir.join(format!("link_{}", hook.name)))
-            .step(|| format!("pin the link of {}", hook.name))?;
+        let step = || format!("pin the link of {}", hook.name);
+        fault::call(Point::PinLink).step(step)?;
+        FdLink::from(link).pin(dir.join(format!("link_{}", hook.name))).step(step)?;
         fault::at(Point::LinkPinned);
     }
     Ok(())

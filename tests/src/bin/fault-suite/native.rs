@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    path::Path,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
 
@@ -62,6 +63,7 @@ pub(crate) fn cases() -> Vec<Case> {
             cases.push(Case::new(name, move || refused_at(fault, Until::Reload)));
         }
     }
+    cases.push(Case::new("unfinished_pins_are_removed_whichever_there_are", every_pin));
     cases.push(Case::new("loading_and_unloading_killed_at_each_step", loading));
     cases
 }
@@ -136,12 +138,41 @@ fn command_killed(word: &str, point: Point, count: u32) -> Result<()> {
     Ok(())
 }
 
+/// Where a load of this build has its pins until all are there.
+fn unfinished() -> PathBuf {
+    Path::new(BPFFS).join(format!("wasi-guard-new-{}", Build::this(false).short()))
+}
+
+/// A load that is killed after any of its pins leaves those that it has made so far. The pins of a
+/// whole load, under a second name, stand for them: a load takes half a minute.
+fn every_pin() -> Result<()> {
+    left::nothing()?;
+    let pins = Build::this(false).pin_dir();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&pins)? {
+        let entry = entry?;
+        names.push((entry.metadata()?.ino(), entry.file_name()));
+    }
+    // bpffs numbers its inodes as they come.
+    names.sort();
+    ensure!(names.first().is_some_and(|(_, name)| name == "TABLES"), "{names:?}");
+    for count in 0..=names.len() {
+        fs::create_dir(unfinished())?;
+        for (_, name) in &names[..count] {
+            fs::hard_link(pins.join(name), unfinished().join(name))?;
+        }
+        let collected = left::collect()?;
+        ensure!(collected.pins == 1, "{count} pins: {collected:?}");
+        left::nothing().with_context(|| format!("{count} pins"))?;
+    }
+    supervisor::works(&Build::this(false))
+}
+
 fn gc(point: Point) -> Result<()> {
     for by_start in [false, true] {
         left::nothing()?;
         supervisor::run(Some(kill(Point::Armed, 1)), Until::End)?.was_killed()?;
-        let unfinished = format!("wasi-guard-new-{}", Build::this(true).short());
-        fs::create_dir(Path::new(BPFFS).join(unfinished))?;
+        fs::create_dir(unfinished())?;
         command_killed("gc", point, 1)?;
         if by_start {
             supervisor::works(&Build::this(false)).context("the next start")?;
@@ -164,7 +195,16 @@ fn loading() -> Result<()> {
     supervisor::works(&this).context("after unload was killed before the pins")?;
     command_killed("unload", Point::PinsWithdrawn, 1)?;
     ensure!(pins()?.is_none(), "pins without their cgroup are in use");
-    command_killed("unload", Point::PinRemoved, links / 2)?;
+    // One pin after the other, each removed by an unload that is killed there.
+    let unfinished = unfinished();
+    let count = || Ok::<_, anyhow::Error>(fs::read_dir(&unfinished)?.count());
+    let all = count()?;
+    ensure!(all > 2 * links as usize, "{all} pins of {links} programs");
+    for left in (0..all).rev() {
+        command_killed("unload", Point::PinRemoved, 1)?;
+        ensure!(count()? == left, "{} pins instead of {left}", count()?);
+        ensure!(pins()?.is_none(), "pins that are not all are in use");
+    }
     ensure!(command("unload", None)?.success(), "the next unload");
     left::nothing()?;
 
@@ -176,10 +216,22 @@ fn loading() -> Result<()> {
         Ok(())
     };
     killed(Point::PinsBegun, 1)?;
-    let refused = Fault { point: Point::CreateMaps, count: 1, errno: Some(libc::ENOMEM) };
-    let ended = supervisor::run(Some(refused), Until::End)?;
-    ensure!(ended.status.code() == Some(2) && ended.errors.contains("(os error 12)"), "{ended:?}");
-    left::nothing().context("after a load that failed")?;
+    // Each call of the kernel refused at once, and some where nearly all is done.
+    let refused = |point, count, errno| -> Result<()> {
+        let fault = Fault { point, count, errno: Some(errno) };
+        let ended = supervisor::run(Some(fault), Until::End)?;
+        let cause = format!("(os error {errno})");
+        ensure!(ended.status.code() == Some(2) && ended.errors.contains(&cause), "{ended:?}");
+        ensure!(pins()?.is_none(), "{fault}: pins of a load that failed are in use");
+        left::nothing().with_context(|| format!("after a load that failed, {fault}"))
+    };
+    for point in Point::ALL.iter().copied().filter(|it| it.scene() == Scene::Load) {
+        for errno in point.errors() {
+            refused(point, 1, *errno)?;
+        }
+    }
+    refused(Point::LoadProgram, links, libc::EPERM)?;
+    refused(Point::PinLink, links, libc::ENOMEM)?;
     for (point, count) in [
         (Point::TablesPinned, 1),
         (Point::MapPinned, 1),
@@ -192,7 +244,8 @@ fn loading() -> Result<()> {
         left::collect().context("gc")?;
         left::nothing().with_context(|| format!("after gc, {point:?} {count}"))?;
     }
-    // And without gc in between. Later links differ from the third in nothing but time.
+    // And without gc in between. How many pins there are makes no difference:
+    // `unfinished_pins_are_removed_whichever_there_are`.
     killed(Point::TablesPinned, 1)?;
     killed(Point::LinkPinned, 3)?;
     killed(Point::PinsPublished, 1)?;
