@@ -11,7 +11,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, fsync, open, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, fsync, open, openat, renameat,
+    unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use wasi_guard_enforce::fault::{self, Point};
@@ -66,7 +69,7 @@ pub enum CacheError {
 
 impl Cache {
     /// Opens the directory, made with mode 0700 if it is missing. It must belong to this user, and
-    /// nobody else may look into it or write.
+    /// nobody else may look into it or write. What killed processes left half written is removed.
     ///
     /// # Errors
     /// See [`CacheError`].
@@ -91,8 +94,36 @@ impl Cache {
         };
         match problem {
             Some(problem) => Err(CacheError::Unsafe { path: path.to_owned(), problem }),
-            None => Ok(Self { directory, path: path.to_owned() }),
+            None => {
+                let cache = Self { directory, path: path.to_owned() };
+                cache.sweep();
+                Ok(cache)
+            }
         }
+    }
+
+    /// Removes files that were never finished. Each writer holds the directory's lock, shared with
+    /// others, from before its file has a name until it has its last one; so whoever gets the lock
+    /// for himself alone meets nobody's file but a dead one's.
+    ///
+    /// Files without a name (`O_TMPFILE`) would leave nothing, but not every file system has them, and
+    /// they cannot take an entry's place in one step.
+    fn sweep(&self) {
+        // Where it is of no use, it is not missed: somebody writes, or the file system has no locks.
+        let Ok(lock) = self.lock(FlockOperation::NonBlockingLockExclusive) else { return };
+        let Ok(entries) = Dir::read_from(&lock) else { return };
+        for entry in entries.flatten().filter(|entry| is_temporary(entry.file_name().to_bytes())) {
+            let _ = unlinkat(&self.directory, entry.file_name(), AtFlags::empty());
+        }
+    }
+
+    /// The lock, held as long as what is returned. A descriptor of its own, for a lock belongs to
+    /// what one open has made.
+    fn lock(&self, operation: FlockOperation) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let directory = openat(&self.directory, ".", flags, Mode::empty())?;
+        flock(&directory, operation)?;
+        Ok(directory)
     }
 
     /// Where this user's cache is if no other is named: `/var/cache/wasi-guard` for root, else
@@ -145,7 +176,10 @@ impl Cache {
     /// # Errors
     /// If the file system says no, for example because it is full; nothing is left behind then.
     pub fn store(&self, key: &Key, kind: Kind, artifact: &File) -> Result<(), CacheError> {
+        // A file system without locks gets its entry all the same; nobody sweeps there.
+        let _writing = self.lock(FlockOperation::LockShared);
         let (temporary, file) = self.temporary(key)?;
+        fault::at(Point::CacheBegun);
         let result = entry::write(&file, artifact, key, kind)
             .and_then(|()| Ok(fsync(&file)?))
             .and_then(|()| {
@@ -164,9 +198,9 @@ impl Cache {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let process = std::process::id();
-        // A crashed process of the same number may have left its file.
+        // A crashed process of the same number may have left its file, where nobody sweeps.
         for attempt in 0..64 {
-            let name = format!(".{}.{process}.{attempt}", key.file_name());
+            let name = format!("{TEMPORARY}{}.{process}.{attempt}", key.file_name());
             match openat(&self.directory, name.as_str(), flags, Mode::RUSR | Mode::WUSR) {
                 Ok(fd) => return Ok((name, fd.into())),
                 Err(Errno::EXIST) => {}
@@ -179,6 +213,17 @@ impl Cache {
     fn failed(&self, source: io::Error) -> CacheError {
         CacheError::Io { path: self.path.clone(), source }
     }
+}
+
+/// What the names of unfinished files begin with; no entry's does.
+const TEMPORARY: &str = ".";
+
+/// Whether [`Cache::temporary`] gave this name. Files of anybody else stay.
+fn is_temporary(name: &[u8]) -> bool {
+    let text = std::str::from_utf8(name).unwrap_or_default();
+    let parts: Vec<_> = text.split('.').collect();
+    matches!(parts.as_slice(), ["", digest, "cwasm", process, attempt]
+        if digest.len() == 64 && [process, attempt].iter().all(|it| it.parse::<u32>().is_ok()))
 }
 
 #[cfg(test)]

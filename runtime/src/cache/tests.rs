@@ -133,3 +133,42 @@ fn a_failed_store_is_an_error_and_leaves_nothing_behind() {
     assert!(matches!(result, Err(CacheError::Io { .. })), "{result:?}");
     assert_eq!(std::fs::read_dir(fixture.cache.path()).unwrap().count(), 0);
 }
+
+fn names(fixture: &Fixture) -> Vec<String> {
+    let entries = std::fs::read_dir(fixture.cache.path()).unwrap().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_a_killed_writer_left_is_gone_when_the_cache_is_opened_again() {
+    let fixture = Fixture::new();
+    fixture.store(b"artifact");
+    let kept = [format!(".{}.x.0", "a".repeat(64)), ".keep".to_owned(), ".cwasm.1.2".to_owned()];
+    for name in &kept {
+        std::fs::write(fixture.cache.path().join(name), b"somebody else's").unwrap();
+    }
+    let before = names(&fixture);
+    // As a killed process leaves it: the file is there, the lock is not.
+    drop(fixture.cache.temporary(&fixture.key).unwrap());
+    assert_eq!(names(&fixture).len(), before.len() + 1);
+    Cache::open(fixture.cache.path()).unwrap();
+    assert_eq!(names(&fixture), before);
+}
+
+#[test]
+fn the_file_of_a_writer_that_lives_stays() {
+    let fixture = Fixture::new();
+    let writing = fixture.cache.lock(FlockOperation::LockShared).unwrap();
+    let (name, _file) = fixture.cache.temporary(&fixture.key).unwrap();
+    Cache::open(fixture.cache.path()).unwrap();
+    assert_eq!(names(&fixture), [name]);
+    // Another one may write beside it, and neither its start nor its end is in the way.
+    fixture.store(b"artifact");
+    Cache::open(fixture.cache.path()).unwrap();
+    assert_eq!(names(&fixture).len(), 2);
+    drop(writing);
+    Cache::open(fixture.cache.path()).unwrap();
+    assert_eq!(names(&fixture), [fixture.key.file_name()]);
+}

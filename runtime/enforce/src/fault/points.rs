@@ -181,7 +181,9 @@ points! {
 
     /// The worker's compiler is started.
     CompilerStarted "compiler-started" Compile [],
-    /// The compiled module is in the cache under a temporary name.
+    /// A file with a temporary name is in the cache.
+    CacheBegun "cache-begun" Compile [],
+    /// The compiled module is in it.
     CacheWritten "cache-written" Compile [],
     /// Directories for single files are made.
     HoldersMade "holders-made" Run [],

@@ -12,7 +12,7 @@ use wasi_guard_enforce::fault::{Fault, Point, Scene, VARIABLE};
 use crate::{Case, left};
 
 const PROGRAM: &str = "wasi-guard-faults";
-const FOLDER: &str = "/tmp/fault-suite/whole";
+pub(crate) const FOLDER: &str = "/tmp/fault-suite/whole";
 const POLICY: &str = "version = 1\n\
     [[preopen]]\nguest = \"/d\"\nhost = \"data\"\nread = [\"yes\"]\n\
     [[preopen]]\nguest = \"/single/file\"\nhost = \"file\"\nread = [\".\"]\n\
@@ -41,7 +41,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn prepare() -> Result<()> {
+/// What the guests of the suite need.
+pub(crate) fn prepare() -> Result<()> {
     fs::create_dir_all(format!("{FOLDER}/data"))?;
     for (name, text) in
         [("data/yes", "granted"), ("data/no", "SECRET"), ("file", "one"), ("p.toml", POLICY)]
@@ -96,6 +97,16 @@ fn killed(point: Point, victim: Victim, compiles: bool) -> Result<()> {
                 left::nothing().context("the supervisor lives and cleans up itself")?;
             }
         }
+        let cut_short = matches!(point, Point::CacheBegun | Point::CacheWritten);
+        if compiles {
+            let left = unfinished(&cache)?;
+            ensure!(left == usize::from(cut_short), "{left} unfinished files are in the cache");
+            // The next start with this cache.
+            let output = run(None, &cache)?;
+            ensure!(output.status.success(), "{output:?}");
+            let left = unfinished(&cache)?;
+            ensure!(left == 0, "{left} unfinished files are still in the cache");
+        }
         if by_gc {
             let gc = Command::new(PROGRAM).arg("gc").output()?;
             ensure!(gc.status.success(), "gc: {gc:?}");
@@ -105,6 +116,12 @@ fn killed(point: Point, victim: Victim, compiles: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many files in a cache are no entries.
+fn unfinished(cache: &str) -> Result<usize> {
+    let names = fs::read_dir(cache).context("list the cache")?.flatten();
+    Ok(names.filter(|it| !it.file_name().to_string_lossy().ends_with(".cwasm")).count())
 }
 
 /// The supervisor says how its worker ended.
