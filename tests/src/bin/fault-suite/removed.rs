@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -15,12 +16,14 @@ use wasi_guard_enforce::programs::{BPFFS, Build};
 use crate::{
     Case, left,
     supervisor::{self, Live, Until},
+    whole,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("the_cgroup_of_a_guest_cannot_be_removed", cgroup_stays),
         Case::new("a_guest_that_is_moved_out_of_its_cgroup_is_ended", moved_out),
+        Case::new("the_program_is_exchanged_under_a_guest", exchanged),
         Case::new("a_guest_is_guarded_while_bpffs_is_gone", bpffs_gone),
     ]
 }
@@ -48,8 +51,8 @@ fn cgroup_stays() -> Result<()> {
 fn moved_out() -> Result<()> {
     let mut child = Command::new("wasi-guard-faults")
         .args(["run", "/guests/endless.wasm", "wait"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()?;
     let cgroup =
         format!("/sys/fs/cgroup/wasi-guard-{}/guest-{}-0", Build::this(false).short(), child.id());
@@ -78,6 +81,62 @@ fn moved_out() -> Result<()> {
         "{status}: {errors}"
     );
     left::wait_for_the_end_of("wasi-guard-faults")?;
+    left::nothing()
+}
+
+/// An update: another file under the program's name, by a rename or made anew. The guest goes on,
+/// guarded, by the old one; the next one starts by the new one.
+fn exchanged() -> Result<()> {
+    const PROGRAM: &str = "/usr/local/bin/wasi-guard-faults";
+    const READ: [&str; 2] = ["read /d/yes: granted\n", "read /d/no: EACCES\n"];
+    whole::prepare()?;
+    let folder = Path::new("/tmp/fault-suite/installed");
+    fs::create_dir_all(folder)?;
+    let installed = folder.join("wasi-guard-faults");
+    fs::copy(PROGRAM, &installed)?;
+    let begin = |words: &[&str]| {
+        let mut command = Command::new(&installed);
+        command.args(["run", "--policy", &format!("{}/p.toml", whole::FOLDER)]);
+        command.args(["--cache", &format!("{}/cache", whole::FOLDER), "/guests/files.wasm"]);
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().context("start the installed program")
+    };
+    let read = ["read", "/d/yes", "read", "/d/no"];
+    let pause = ["pause", "x"];
+    let mut guest = begin(&[&read[..], &pause, &read, &pause, &read].concat())?;
+    let mut stdin = guest.stdin.take().context("it has no stdin")?;
+    let mut lines = BufReader::new(guest.stdout.take().context("it has no stdout")?);
+    let mut hears = |expected: &str| -> Result<()> {
+        let mut said = String::new();
+        lines.read_line(&mut said)?;
+        ensure!(said == expected, "the guest says {said:?}, not {expected:?}");
+        Ok(())
+    };
+    READ.iter().try_for_each(|line| hears(line)).context("before")?;
+    let busy = fs::OpenOptions::new().write(true).open(&installed).err();
+    let busy = busy.context("a program that runs can be written")?;
+    ensure!(busy.raw_os_error() == Some(libc::ETXTBSY), "{busy}");
+    for by_rename in [true, false] {
+        let before = fs::metadata(&installed)?.ino();
+        let new = folder.join("new");
+        // What stands behind the program's end is nothing to it, but tells the files apart.
+        fs::write(&new, [fs::read(PROGRAM)?, vec![u8::from(by_rename)]].concat())?;
+        fs::set_permissions(&new, fs::metadata(PROGRAM)?.permissions())?;
+        if by_rename {
+            fs::rename(&new, &installed)?;
+        } else {
+            fs::remove_file(&installed)?;
+            fs::copy(&new, &installed)?;
+        }
+        ensure!(fs::metadata(&installed)?.ino() != before, "it is the same file");
+        stdin.write_all(b"x")?;
+        hears("pause x: ok\n")?;
+        READ.iter().try_for_each(|line| hears(line)).context("after")?;
+        let next = begin(&read)?.wait_with_output()?;
+        let said = String::from_utf8_lossy(&next.stdout);
+        ensure!(next.status.success() && said == READ.concat(), "the new program: {next:?}");
+    }
+    ensure!(guest.wait()?.success(), "the guest ends in another way");
     left::nothing()
 }
 
