@@ -19,7 +19,7 @@ use wasi_guard_enforce::{
     records::Denial,
     spawn::{Process, Request},
 };
-use wasi_guard_policy::Mode;
+use wasi_guard_policy::{Mode, Table};
 
 use super::{
     BATCH, Error, Job, Outcome, Plan, STEP_TIMEOUT,
@@ -94,11 +94,44 @@ pub(crate) fn start(
     fault::at(Point::WorkerSpawned);
     auditor.set_guest(guest.name());
 
-    let mut steps = Steps { channel: &channel, worker: &worker, signals, syscalls: None, auditor };
+    let shaken = shake_hands(plan, &channel, &worker, &mut guest, &table, auditor, signals)
+        .map_err(|error| of_limits(error, plan, &guest, auditor))?;
+    Ok(match shaken {
+        Shaken::Loaded(syscalls) => Started::Running(Box::new(Running {
+            guest,
+            worker,
+            channel,
+            syscalls,
+            started: Instant::now(),
+            bpf_log: job.bpf_log,
+            reload,
+            _holders: holders,
+        })),
+        Shaken::Not(started) => started,
+    })
+}
+
+/// What came of the hand-shake.
+enum Shaken {
+    /// The guest runs; the supervisor's end of its filter.
+    Loaded(Syscalls),
+    Not(Started),
+}
+
+fn shake_hands(
+    plan: &Plan,
+    channel: &Channel,
+    worker: &Process,
+    guest: &mut Guest,
+    table: &Table,
+    auditor: &mut Auditor,
+    signals: &Signals,
+) -> Result<Shaken, Error> {
+    let mut steps = Steps { channel, worker, signals, syscalls: None, auditor };
     let mut listener = None;
     let hardened = steps.first(&mut listener)?;
     let Step::Message(FromWorker::Hardened { .. }) = hardened else {
-        return steps.unexpected(hardened, "give up its rights");
+        return steps.unexpected(hardened, "give up its rights").map(Shaken::Not);
     };
     fault::at(Point::HardenedHeard);
     let listener = listener.ok_or_else(|| {
@@ -107,14 +140,14 @@ pub(crate) fn start(
     steps.syscalls = Some(Syscalls::new(listener, plan.policy.mode, worker.pid()));
     fault::at(Point::ListenerTaken);
     guest.begin_loading()?;
-    guest.arm(&table)?;
+    guest.arm(table)?;
     steps.send(&ToWorker::Armed)?;
     fault::at(Point::ArmedSaid);
     let answer = steps.next()?;
     let Step::Message(FromWorker::Canary { errno }) = answer else {
-        return steps.unexpected(answer, "open the canary");
+        return steps.unexpected(answer, "open the canary").map(Shaken::Not);
     };
-    check_canary(&mut guest, &worker, plan.policy.mode, errno)?;
+    check_canary(guest, worker, plan.policy.mode, errno)?;
     fault::at(Point::CanaryChecked);
     steps.send(&ToWorker::Load)?;
     fault::at(Point::LoadSaid);
@@ -130,19 +163,21 @@ pub(crate) fn start(
             steps.auditor.start(&layers);
             steps.send(&ToWorker::Start)?;
             fault::at(Point::StartSaid);
-            Ok(Started::Running(Box::new(Running {
-                guest,
-                worker,
-                channel,
-                syscalls,
-                started: Instant::now(),
-                bpf_log: job.bpf_log,
-                reload,
-                _holders: holders,
-            })))
+            Ok(Shaken::Loaded(syscalls))
         }
-        other => steps.unexpected(other, "load the compiled module"),
+        other => steps.unexpected(other, "load the compiled module").map(Shaken::Not),
     }
+}
+
+/// A start that has failed in a worker for which there was no thread left: the limit is the cause,
+/// whatever the worker could say of it.
+fn of_limits(error: Error, plan: &Plan, guest: &Guest, auditor: &mut Auditor) -> Error {
+    let refused = guest.pressure().refused_pids;
+    let Some(pids) = plan.limits.pids.filter(|_| refused > 0) else { return error };
+    auditor.limit("pids", &format!("{pids} threads, {refused} refused"));
+    error.hint(format!(
+        "`[limits] pids` is {pids}: the worker's own threads count as well, and it needs more of them"
+    ))
 }
 
 /// The canary's directory. It is readable for everybody, so that nothing but the kernel's

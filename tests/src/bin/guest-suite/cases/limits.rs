@@ -99,6 +99,7 @@ fn pids(lab: &Lab) -> Result<()> {
     run(lab, "pids = 1", &["/guests/hello.wasm"])?.exits(0)?.prints("hello\n")?;
     let outcome = run(lab, "pids = 1\ntime = \"60s\"", &["/guests/hello.wasm"])?;
     outcome.exits(125)?.prints("")?.says("error: could not ")?;
+    outcome.says("hint: `[limits] pids` is 1:")?.limited_by("pids")?;
     run(lab, "pids = 8\ntime = \"60s\"\ncpu = 1.0", &["/guests/hello.wasm"])?.exits(0)?;
     Ok(())
 }
