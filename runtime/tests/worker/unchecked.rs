@@ -32,7 +32,7 @@ fn a_guest_opens_any_path_that_the_kernel_lets_it() {
     assert_eq!(Run::new(&module).go().code(), libc::ENOENT);
     std::fs::write(&path, "content").unwrap();
     assert_eq!(Run::new(&module).go().stdout, "content");
-    let closed = std::os::unix::fs::PermissionsExt::from_mode(0);
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o0);
     std::fs::set_permissions(&path, closed).unwrap();
     assert_eq!(Run::new(&module).go().code(), libc::EACCES);
 }
