@@ -8,8 +8,8 @@ use xtask::suites::{self, Context, SUITES};
 
 /// Run all tests: format, lints, dependencies, unit tests, and the kernel suites in VMs
 ///
-/// The kernel suites run in virtual machines on Linux 6.1 and 6.12, so they tell the same on
-/// every host; a host that cannot run them fails them. Missing packages are installed first (as
+/// The kernel suites run in virtual machines on Linux 6.1 and 6.12, as many at a time as there are
+/// processors, so they tell the same on every host; a host that cannot run them fails them. Missing packages are installed first (as
 /// root on Debian 12). From a clean clone this takes some forty minutes on two cores, most of it
 /// compiling wasmtime; after that some minutes.
 ///

@@ -1,0 +1,156 @@
+//! The crowd bench: how fast guests start when many are wanted, and what memory one takes that
+//! waits, beside `wasmtime run`.
+//!
+//! Runs as root in a VM with `wasi-guard`, `wasmtime` and [`GUEST`] (`cargo xtask bench crowd`).
+//! Prints one JSON object a line.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use wasi_guard_tests::report;
+
+/// Says `started`, then waits for its standard input.
+const GUEST: &str = "/guests/endless.wasm";
+const CROWDS: [usize; 3] = [1, 100, 1000];
+/// Crowds of one are small and quick, so there are more of them.
+const FEW: usize = 10;
+/// Starts at a time: more only wait for each other.
+const AT_ONCE: usize = 4;
+
+struct Tool {
+    name: &'static str,
+    words: &'static [&'static str],
+}
+
+const TOOLS: [Tool; 2] = [
+    Tool { name: "wasi-guard", words: &["run", "--audit", "/dev/null", GUEST, "stdin"] },
+    Tool { name: "wasmtime", words: &["run", GUEST, "stdin"] },
+];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("crowd-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    for tool in &TOOLS {
+        // Loads the programs and fills the cache.
+        drop(Crowd::start(tool, 1)?);
+        for size in CROWDS {
+            let repeats = if size == 1 { FEW } else { 1 };
+            let (mut time, mut memory) = (Duration::ZERO, 0);
+            for _ in 0..repeats {
+                let before = available()?;
+                let start = Instant::now();
+                let crowd = Crowd::start(tool, size)?;
+                time += start.elapsed();
+                // Pages that the starts freed on one processor may not be counted yet.
+                thread::sleep(Duration::from_millis(200));
+                memory += before.saturating_sub(available()?);
+                drop(crowd);
+            }
+            let guests = (size * repeats) as f64;
+            let labels = |what| {
+                [("tool", tool.name.to_owned()), ("guests", size.to_string()), ("what", what)]
+            };
+            let print = |what: &str, value: f64, unit: &str| {
+                let labels = labels(what.to_owned());
+                let labels: Vec<_> =
+                    labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                report::print(&labels, value, unit);
+            };
+            print(
+                "starts",
+                (guests / time.as_secs_f64() * 100.0).round() / 100.0,
+                "guests per second",
+            );
+            print("memory", (memory as f64 / guests).round(), "bytes");
+        }
+    }
+    Ok(())
+}
+
+/// Guests that wait; they end when this is dropped.
+struct Crowd(Vec<Child>);
+
+impl Crowd {
+    /// Starts so many, and returns when all of them have said that they run.
+    fn start(tool: &Tool, size: usize) -> Result<Self> {
+        let share = |lane: usize| size / AT_ONCE + usize::from(lane < size % AT_ONCE);
+        let lanes: Vec<Result<Self>> = thread::scope(|scope| {
+            let lanes: Vec<_> = (0..AT_ONCE)
+                .map(|lane| {
+                    scope.spawn(move || {
+                        let mut crowd = Self(Vec::new());
+                        for _ in 0..share(lane) {
+                            crowd.0.push(one(tool)?);
+                        }
+                        Ok(crowd)
+                    })
+                })
+                .collect();
+            lanes
+                .into_iter()
+                .map(|lane| {
+                    lane.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
+                })
+                .collect()
+        });
+        let mut all = Self(Vec::new());
+        for lane in lanes {
+            all.0.append(&mut lane?.0);
+        }
+        ensure!(all.0.len() == size, "{} of {size} guests", all.0.len());
+        Ok(all)
+    }
+}
+
+fn one(tool: &Tool) -> Result<Child> {
+    let mut child = Command::new(tool.name)
+        .args(tool.words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .with_context(|| format!("start {}", tool.name))?;
+    let stdout = child.stdout.as_mut().context("a pipe")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).context("hear from the guest")?;
+    ensure!(line == "started\n", "{} said {line:?}", tool.name);
+    Ok(child)
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // As a service ends one; wasmtime is ended by it at once.
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_child(child),
+                rustix::process::Signal::TERM,
+            );
+        }
+        for child in &mut self.0 {
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Bytes that programs could still have (`MemAvailable`): what the kernel has for itself is gone
+/// from it as well.
+fn available() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    Ok(kib.context("/proc/meminfo has no MemAvailable")? * 1024)
+}
