@@ -221,6 +221,9 @@ impl Options {
         let mut common = self.common.clone();
         common.target = target.map(str::to_owned);
         let mut config = common.config(None)?;
+        if common.wasm.async_stack_size.is_none() && common.wasm.max_wasm_stack.is_none() {
+            config.async_stack_size(GUEST_STACK);
+        }
         if fuel {
             config.consume_fuel(true);
         }
@@ -258,6 +261,11 @@ impl Options {
         format!("{common}fuel={fuel} epochs={epochs}")
     }
 }
+
+/// The stack on which a guest and the host's part of its calls run: half of it the guest's
+/// (wasmtime's default), half the host's (as wasmtime-cli-flags has it where the guest's is chosen).
+/// wasmtime's own default is 2 MiB, which Linux 6.7 and later gives as one huge page to each guest.
+const GUEST_STACK: usize = 1 << 20;
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -318,6 +326,20 @@ mod tests {
                 Err(OptionError::Refused { option: refused, .. }) => assert_eq!(refused, name),
                 other => panic!("{option}: {other:?}"),
             }
+        }
+    }
+
+    /// Two MiB would be a huge page of its own for each guest.
+    #[test]
+    fn the_stack_is_less_than_a_huge_page_unless_it_was_asked_for() {
+        for (options, expected) in [
+            (&[][..], 1 << 20),
+            (&["-Wasync-stack-size=4194304"], 4 << 20),
+            (&["-Wmax-wasm-stack=2097152"], 2 << 20 | 512 << 10),
+        ] {
+            let config = check(options).unwrap().config(false, false, None).unwrap();
+            let engine = wasmtime::Engine::new(&config).unwrap();
+            assert_eq!(engine.get_async_stack_size(), expected, "{options:?}");
         }
     }
 
