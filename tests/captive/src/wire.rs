@@ -68,7 +68,7 @@ fn fill(input: impl AsFd, mut bytes: &mut [u8]) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Answer, Script, call, engine};
+    use crate::{Answer, Race, Rounds, Script, call, engine};
 
     #[test]
     fn messages_come_as_they_were_sent_and_then_an_end() {
@@ -105,10 +105,23 @@ mod tests {
         call!(script, SYS_close, crate::Value::Word(pair, 4));
         call!(script, SYS_lseek, -1, got, 0);
         script.keep(place);
-        let Answer { results, kept } = engine::run(script);
+        let Answer { results, kept, rounds } = engine::run(script);
         let badf = -i64::from(libc::EBADF);
         assert_eq!(results, [0, 3, 3, 0, 0, badf]);
         assert_eq!(kept, [b"abc"]);
+        assert!(rounds.is_empty());
+    }
+
+    #[test]
+    fn rounds_that_end_alike_are_counted_together() {
+        let mut script = Script::default();
+        let shows = script.zeros(4);
+        script.put_word(shows, 0, 5);
+        let steps = script.side(0);
+        let race = Race { rival: Vec::new(), steps, rounds: 3, decides: 0, shows };
+        script.race = Some(race);
+        let rounds = engine::run(script).rounds;
+        assert_eq!(rounds, [Rounds { result: 0, shown: 5u32.to_ne_bytes().to_vec(), count: 3 }]);
     }
 
     #[test]
@@ -120,7 +133,10 @@ mod tests {
         call!(script, SYS_close, crate::Value::Given(3));
         script.keep(crate::Buffer(7));
         let fault = -i64::from(libc::EFAULT);
-        assert_eq!(engine::run(script), Answer { results: vec![fault; 3], kept: vec![vec![]] });
+        assert_eq!(
+            engine::run(script),
+            Answer { results: vec![fault; 3], kept: vec![vec![]], rounds: Vec::new() }
+        );
     }
 
     #[test]
