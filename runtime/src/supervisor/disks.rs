@@ -27,6 +27,7 @@ const WITHOUT_DISK: &[&str] = &[
     "proc",
     "pstore",
     "ramfs",
+    "rootfs",
     "securityfs",
     "sysfs",
     "tmpfs",
