@@ -304,8 +304,9 @@ fn qemu(
         let threads = if options.at_once { "tcg,thread=multi" } else { "tcg,thread=single" };
         command.args(["-accel", threads, "-smp", &options.cpus.to_string()]);
     }
-    // The stock command line of Debian, the console, and every crash an end of the machine.
-    command.args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"]);
+    // The stock command line of Debian, the console, and every crash an end of the machine. A host
+    // that stands still for half a minute is no lockup of the kernel's.
+    command.args(["-append", "console=ttyS0 quiet panic=-1 oops=panic watchdog_thresh=60"]);
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
     command.arg("-serial").arg(option("file:", &folder.join("console"), ""));
     command.arg("-chardev").arg(option("socket,id=agent,path=", socket, ""));
