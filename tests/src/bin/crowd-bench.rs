@@ -2,6 +2,7 @@
 //! waits, beside `wasmtime run`.
 //!
 //! Runs as root in a VM with `wasi-guard`, `wasmtime` and [`GUEST`] (`cargo xtask bench crowd`).
+//! `MemAvailable` of the whole machine is taken before and after.
 //! Prints one JSON object a line.
 
 use std::{
@@ -55,8 +56,6 @@ fn run() -> Result<()> {
                 let start = Instant::now();
                 let crowd = Crowd::start(tool, size)?;
                 time += start.elapsed();
-                // Pages that the starts freed on one processor may not be counted yet.
-                thread::sleep(Duration::from_millis(200));
                 memory += before.saturating_sub(available()?);
                 drop(crowd);
             }
@@ -149,6 +148,10 @@ impl Drop for Crowd {
 /// Bytes that programs could still have (`MemAvailable`): what the kernel has for itself is gone
 /// from it as well.
 fn available() -> Result<u64> {
+    // Processors keep free pages and differences of counters for themselves: mm/vmstat.c folds the
+    // latter when its file is read, and compaction drains the former.
+    fs::write("/proc/sys/vm/compact_memory", "1").context("write compact_memory")?;
+    fs::read("/proc/sys/vm/stat_refresh").context("read stat_refresh")?;
     let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());

@@ -23,7 +23,7 @@ pub(super) fn run(
     }
     files.add(wasmtime, "/usr/local/bin/")?;
     files.add(guests::build(project)?, "/guests")?;
-    let options = Options { memory: MEMORY_MIB, at_once: true, ..Options::new(series) };
+    let options = Options { memory: MEMORY_MIB, ..Options::new(series) };
     let mut machine = lab.boot(&lab.disk(&files)?, &options)?;
     let mut lines = Vec::new();
     // A wheel unpacked by zipfile has no executable files. Two pipes for each guest.

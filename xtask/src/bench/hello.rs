@@ -51,7 +51,9 @@ pub(super) fn run(
     files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
     files.add(wasmtime, "/usr/local/bin/")?;
     files.add(folder.path(), "/hello")?;
-    let mut machine = lab.boot(&lab.disk(&files)?, &Options::new(series))?;
+    // Supervisor and worker run beside each other, as on any host.
+    let options = Options { at_once: true, ..Options::new(series) };
+    let mut machine = lab.boot(&lab.disk(&files)?, &options)?;
     // The shell's mode bits: a wheel unpacked by zipfile has no executable files.
     in_machine(&mut machine, "chmod 755 /usr/local/bin/*")?;
 

@@ -4,6 +4,7 @@
 //! JSON object a line; `hello` takes wall times here. `tables` makes tables of what they said,
 //! `page` puts these into docs/costs.md.
 
+mod crowd;
 mod hello;
 mod measure;
 mod page;
@@ -12,7 +13,7 @@ mod tables;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 pub use measure::Measure;
 pub use page::{check, write};
@@ -83,6 +84,12 @@ pub const PARTS: &[Part] = &[
         run: |project, lab, part| in_each(|series| hello::run(project, lab, part, series)),
     },
     Part {
+        name: "crowd",
+        what: "guests started in a second, and memory of one that waits, beside wasmtime",
+        packages: ALL,
+        run: |project, lab, part| in_both(|series| crowd::run(project, lab, part, series)),
+    },
+    Part {
         name: "policy",
         what: "size of tables and time to compile, by number of rules",
         packages: TESTS,
@@ -118,6 +125,21 @@ fn in_each(run: impl Fn(Series) -> Result<Vec<Measure>>) -> Result<Vec<Measure>>
     let mut measures = Vec::new();
     for series in Series::ALL {
         measures.extend(run(series)?);
+    }
+    Ok(measures)
+}
+
+/// The same at the same time, where each machine takes one processor of the host, and tools are
+/// compared within a machine.
+fn in_both(run: impl Fn(Series) -> Result<Vec<Measure>> + Sync) -> Result<Vec<Measure>> {
+    let run = &run;
+    let results = std::thread::scope(|scope| {
+        let running = Series::ALL.map(|series| scope.spawn(move || run(series)));
+        running.map(|one| one.join().unwrap_or_else(|_| bail!("a thread panicked")))
+    });
+    let mut measures = Vec::new();
+    for result in results {
+        measures.extend(result?);
     }
     Ok(measures)
 }

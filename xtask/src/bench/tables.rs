@@ -160,6 +160,30 @@ pub(super) const TABLES: &[Table] = &[
         turned: true,
     },
     Table {
+        name: "crowd",
+        part: "crowd",
+        of: &[],
+        keys: &["guests"],
+        keys_of: &[],
+        cells: &[
+            times(
+                "starts a second beside wasmtime, 6.1",
+                &[("kernel", "6.1"), ("tool", "wasi-guard"), ("what", "starts")],
+                &[("kernel", "6.1"), ("tool", "wasmtime"), ("what", "starts")],
+            ),
+            all("memory, 6.1", &[("kernel", "6.1"), ("tool", "wasi-guard"), ("what", "memory")]),
+            all("of wasmtime", &[("kernel", "6.1"), ("tool", "wasmtime"), ("what", "memory")]),
+            times(
+                "starts a second beside wasmtime, 6.12",
+                &[("kernel", "6.12"), ("tool", "wasi-guard"), ("what", "starts")],
+                &[("kernel", "6.12"), ("tool", "wasmtime"), ("what", "starts")],
+            ),
+            all("memory, 6.12", &[("kernel", "6.12"), ("tool", "wasi-guard"), ("what", "memory")]),
+            all("of wasmtime", &[("kernel", "6.12"), ("tool", "wasmtime"), ("what", "memory")]),
+        ],
+        turned: false,
+    },
+    Table {
         name: "policy",
         part: "policy",
         of: &[],

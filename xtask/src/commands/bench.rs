@@ -11,7 +11,8 @@ use xtask::project::Project;
 /// 6.12 (the same numbers on every host). `memory`, what a guest takes of the kernel's. `links`,
 /// the search for files with several names at a start. `start`, wall time of a hello-world guest,
 /// cold and warm, beside `wasmtime run` in the same machine (compare the ratio, not the times).
-/// `policy`, size and time of compiled tables. All of it takes about a quarter of an hour.
+/// `crowd`, how fast many guests start and what memory one takes that waits, beside `wasmtime run`.
+/// `policy`, size and time of compiled tables. All of it takes about half an hour.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit status: 0 if everything was measured, 97 if a virtual machine failed, 1 for other failures, 2 \
