@@ -194,7 +194,10 @@ tables! {
         /// guest does not start.
         ReadBps = "read_bps": Text, Some("no bound");
         /// Bytes that the guest may write in a second to each of these disks. Only on ext4, xfs and
-        /// f2fs, which tell the kernel whose data it writes.
+        /// f2fs, which tell the kernel whose data it writes. A file that somebody else wrote counts as
+        /// his as long as the kernel keeps it in memory, until the guest has written most of it for
+        /// some time; and what has not come to the disk when the guest ends is written without
+        /// bound.
         WriteBps = "write_bps": Text, Some("no bound");
         /// Reads in a second from each of these disks.
         ReadIops = "read_iops": Integer, Some("no bound");
