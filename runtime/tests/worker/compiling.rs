@@ -105,7 +105,7 @@ fn a_corrupt_entry_is_compiled_anew_and_never_run() {
     run.compile(Some(&cache)).unwrap();
     let entry = std::fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
     let file = std::fs::File::options().write(true).open(&entry).unwrap();
-    file.write_all_at(b"XXXX", 1000).unwrap();
+    file.write_all_at(b"????", 1000).unwrap();
     let artifact = run.compile(Some(&cache)).unwrap();
     assert!(matches!(artifact.origin, Origin::Compiled { .. }));
     assert!(artifact.warnings[0].contains("checksum"), "{:?}", artifact.warnings);

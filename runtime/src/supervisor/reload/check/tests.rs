@@ -103,12 +103,15 @@ fn what_is_fixed_is_named_with_its_key() {
     assert_eq!(at("version = 1\n"), ["[[preopen]] guest: /data at the start, none now"]);
     let more = format!("{POLICY}[[preopen]]\nguest = \"/x\"\nhost = \"other\"\nread = [\"a\"]\n");
     assert_eq!(at(&more), ["[[preopen]] guest: /data at the start, /data, /x now"]);
-    let rest = format!("{POLICY}[limits]\ntime = \"5s\"\nfuel = 7\n[audit]\nring = \"4KiB\"\n");
+    let rest = format!(
+        "{POLICY}[limits]\ntime = \"5s\"\nfuel = 7\nread_bps = \"1MiB\"\n[audit]\nring = \"4KiB\"\n"
+    );
     assert_eq!(
         at(&rest),
         [
             "[limits] time: none at the start, 5s now",
             "[limits] fuel: none at the start, 7 now",
+            "[limits] of disks: none at the start, read_bps 1MiB now",
             "[audit] ring: 16KiB at the start, 4KiB now",
         ]
     );
