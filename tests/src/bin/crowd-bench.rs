@@ -52,11 +52,11 @@ fn run() -> Result<()> {
             let repeats = if size == 1 { FEW } else { 1 };
             let (mut time, mut memory) = (Duration::ZERO, 0);
             for _ in 0..repeats {
-                let before = available()?;
+                let before = settled()?;
                 let start = Instant::now();
                 let crowd = Crowd::start(tool, size)?;
                 time += start.elapsed();
-                memory += before.saturating_sub(available()?);
+                memory += before.saturating_sub(settled()?);
                 drop(crowd);
             }
             let guests = (size * repeats) as f64;
@@ -143,6 +143,23 @@ impl Drop for Crowd {
             let _ = child.wait();
         }
     }
+}
+
+/// What is [`available`] when it changes no more: namespaces and cgroups are freed behind the backs
+/// of those who wait for a process.
+fn settled() -> Result<u64> {
+    const STEP: Duration = Duration::from_millis(500);
+    const NOISE: u64 = 128 << 10;
+    let mut last = available()?;
+    for _ in 0..20 {
+        thread::sleep(STEP);
+        let now = available()?;
+        if now.abs_diff(last) < NOISE {
+            return Ok(now);
+        }
+        last = now;
+    }
+    Ok(last)
 }
 
 /// Bytes that programs could still have (`MemAvailable`): what the kernel has for itself is gone

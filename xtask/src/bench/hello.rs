@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{LIMIT, Measure};
+use super::{LIMIT, Measure, tools, with_tools};
 use crate::project::Project;
-use crate::pypi;
-use crate::vm::{FileSet, Lab, Machine, Options, Series};
+use crate::vm::{Lab, Machine, Options, Series};
 
 const WAT: &str = include_str!("hello.wat");
 const POLICY: &str = include_str!("hello.toml");
@@ -42,20 +41,15 @@ pub(super) fn run(
     part: &str,
     series: Series,
 ) -> Result<Vec<Measure>> {
-    let wasmtime = pypi::fetch(project, &pypi::WASMTIME)?.join("wasmtime_cli/wasmtime");
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     for (name, text) in [("hello.wat", WAT), ("hello.toml", POLICY)] {
         fs::write(folder.path().join(name), text).context("cannot write the guest")?;
     }
-    let mut files = FileSet::new();
-    files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
-    files.add(wasmtime, "/usr/local/bin/")?;
+    let mut files = tools(project)?;
     files.add(folder.path(), "/hello")?;
     // Supervisor and worker run beside each other, as on any host.
     let options = Options { at_once: true, ..Options::new(series) };
-    let mut machine = lab.boot(&lab.disk(&files)?, &options)?;
-    // The shell's mode bits: a wheel unpacked by zipfile has no executable files.
-    in_machine(&mut machine, "chmod 755 /usr/local/bin/*")?;
+    let mut machine = with_tools(lab, &files, &options)?;
 
     let mut measures = Vec::new();
     for tool in &TOOLS {

