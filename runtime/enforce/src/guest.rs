@@ -10,11 +10,10 @@ use std::{
     collections::HashSet,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
-    thread::JoinHandle,
     time::Duration,
 };
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Map, MapData, RingBuf};
 use wasi_guard_abi::{
     guest::{GUEST_SETUP, Guest as Entry},
     table::Linked,
@@ -27,7 +26,7 @@ use crate::{
     fault::{self, Point},
     isolation::Identity,
     privilege::AsRoot,
-    programs::{self, Build, HostLock, Pins, Shared, SwapLock},
+    programs::{self, Build, Entering, HostLock, OfMaps, Pins, Shared, SwapLock},
     records::Records,
     spawn::{Process, Request},
 };
@@ -59,8 +58,12 @@ pub struct Guest {
     pins: Pins,
     runtime: crate::mark::Runtime,
     records: Option<Records>,
-    /// The ring buffer, while it is entered into the map.
-    entering: Option<JoinHandle<Result<RingBuf<MapData>>>>,
+    /// The ring buffer's entry, as long as it is waited for.
+    entering_ring: Option<Entering>,
+    /// The first table's.
+    entering_table: Option<Entering>,
+    /// Another handle of the map of tables, for the thread that enters the first one.
+    tables: Option<OfMaps>,
     linked: Vec<LinkedFile>,
     /// The table in force.
     table: Option<Shared>,
@@ -93,36 +96,30 @@ impl Guest {
         pins.guard_children_of(parent.id())?;
         parent.sweep(|abandoned| pins.forget_all(abandoned))?;
         let runtime = pins.marks.runtime()?;
+        let (mut rings, tables) = pins.again(&lock)?;
         let cgroup = parent.child(limits)?;
         fault::at(Point::CgroupLimited);
+        // While there is its cgroup, nobody removes the pins.
+        drop(lock);
         let mut guest = Self {
             cgroup: Some(cgroup),
             pins,
             runtime,
             records: None,
-            entering: None,
+            entering_ring: None,
+            entering_table: None,
+            tables: Some(tables),
             linked: Vec::new(),
             table: None,
         };
-        // Opened under the lock, because pins can be removed.
-        let mut rings = guest.pins.rings_again()?;
-        drop(lock);
         let id = guest.id();
-        let ring = new_ring(ring_bytes)?;
-        // The system call waits until all programs that run have ended, as all do that change a
-        // map of maps (`maybe_wait_bpf_programs`): the worker is started meanwhile.
-        let enter = move || {
+        let (ring, data) = new_ring(ring_bytes)?;
+        guest.records = Some(Records::new(ring));
+        guest.entering_ring = Some(Entering::begin("ring", move || {
             fault::map(Point::EnterRing)
-                .and_then(|()| rings.insert(id, &ring, NO_EXIST))
-                .map_err(|error| full(error, "RINGS"))?;
-            Ok(ring)
-        };
-        guest.entering = Some(
-            std::thread::Builder::new()
-                .name("ring".into())
-                .spawn(enter)
-                .step(|| "start a thread".into())?,
-        );
+                .and_then(|()| rings.insert(id, &data, NO_EXIST))
+                .map_err(|error| full(error, "RINGS"))
+        })?);
         let entry = Entry { flags: GUEST_SETUP, ..Entry::default() };
         fault::map(Point::EnterGuest)
             .and_then(|()| guest.pins.guests.insert(id, entry, NO_EXIST))
@@ -225,11 +222,11 @@ impl Guest {
         Ok(process)
     }
 
-    /// Waits until the ring buffer is in the map.
-    fn settle(&mut self) -> Result<()> {
-        if let Some(entering) = self.entering.take() {
-            let ring = entering.join().map_err(|_| Error::new("enter the guest into RINGS"))??;
-            self.records = Some(Records::new(ring));
+    /// Waits until the ring buffer is in its map: from then on there are records.
+    fn hear(&mut self) -> Result<()> {
+        let id = self.id();
+        if let Some(ring) = self.entering_ring.take() {
+            self.entering_ring = ring.seen(|| self.pins.rings.has(id))?;
         }
         self.records.as_ref().map(drop).ok_or_else(|| Error::new("find the guest's ring buffer"))
     }
@@ -237,7 +234,8 @@ impl Guest {
     /// Puts `table` into force, in place of the one before, in one step. When this returns, nobody
     /// decides by the one before any more, and what was denied by it has its record: the system
     /// call waits for the programs that run (`maybe_wait_bpf_programs` in the kernel's
-    /// kernel/bpf/syscall.c).
+    /// kernel/bpf/syscall.c). Before the first one nothing was allowed but the worker's start, so
+    /// that the first one is not waited for.
     ///
     /// # Errors
     /// If the kernel has no memory for it, or others replace their tables for a minute; then
@@ -271,37 +269,58 @@ impl Guest {
     }
 
     fn put(&mut self, table: &Table, limit: Duration) -> Result<()> {
-        // From here on there are records.
-        self.settle()?;
+        self.hear()?;
         let table = Shared::take(self.pins.dir(), table)?;
-        let id = self.id();
-        let first = self.table.is_none();
-        let lock = if first { Ok(None) } else { SwapLock::take(limit).map(Some) };
-        let entered = lock.and_then(|lock| {
-            fault::map(Point::EnterTable)
-                .and_then(|()| self.pins.tables.insert(id, table.map()))
-                .map_err(|error| full(error, "TABLES"))?;
-            fault::at(Point::TableEntered);
-            Ok(lock)
-        });
-        let _lock = match entered {
-            Ok(lock) => lock,
-            Err(error) => {
-                table.release(&self.pins.tables);
-                return Err(error);
-            }
+        let entered = if self.table.is_none() {
+            self.put_first(&table)
+        } else {
+            self.put_again(&table, limit)
         };
-        if let Some(before) = self.table.replace(table) {
-            fault::at(Point::TableReplaced);
-            before.release(&self.pins.tables);
+        if let Err(error) = entered {
+            table.release(&self.pins.tables);
+            return Err(error);
         }
-        if first {
-            // The exception for the worker's start ends; the table alone would end it too.
-            fault::map(Point::EndSetup)
-                .and_then(|()| self.pins.guests.insert(id, Entry::default(), 0))
-                .step(|| "end the guest's set-up".into())?;
-            fault::at(Point::Armed);
+        match self.table.replace(table) {
+            Some(before) => {
+                fault::at(Point::TableReplaced);
+                before.release(&self.pins.tables);
+            }
+            None => {
+                // The exception for the worker's start ends; the table alone would end it too.
+                fault::map(Point::EndSetup)
+                    .and_then(|()| self.pins.guests.insert(self.id(), Entry::default(), 0))
+                    .step(|| "end the guest's set-up".into())?;
+                fault::at(Point::Armed);
+            }
         }
+        Ok(())
+    }
+
+    fn put_first(&mut self, table: &Shared) -> Result<()> {
+        let Some(mut tables) = self.tables.take() else {
+            return Err(Error::new("enter the guest's table: one was tried before"));
+        };
+        let (id, map) = (self.id(), table.map().clone());
+        let entering = Entering::begin("table", move || {
+            fault::map(Point::EnterTable)
+                .and_then(|()| tables.insert(id, &map, 0))
+                .map_err(|error| full(error, "TABLES"))
+        })?;
+        self.entering_table = entering.seen(|| self.pins.tables.has(id))?;
+        fault::at(Point::TableEntered);
+        Ok(())
+    }
+
+    /// The lock is held until nobody decides by the table before.
+    fn put_again(&mut self, table: &Shared, limit: Duration) -> Result<()> {
+        if let Some(first) = self.entering_table.take() {
+            first.finish()?;
+        }
+        let _lock = SwapLock::take(limit)?;
+        fault::map(Point::EnterTable)
+            .and_then(|()| self.pins.tables.insert(self.id(), table.map(), 0))
+            .map_err(|error| full(error, "TABLES"))?;
+        fault::at(Point::TableEntered);
         Ok(())
     }
 
@@ -340,8 +359,6 @@ impl Guest {
 
     /// The guest's records, as they come.
     pub fn records(&mut self) -> Option<&mut Records> {
-        // Without a ring buffer [`Guest::arm`] fails.
-        let _ = self.settle();
         self.records.as_mut()
     }
 
@@ -393,7 +410,9 @@ impl Drop for Guest {
         // What cannot be removed is found by the next start.
         let _root = AsRoot::enter();
         // An entry that comes later would stay.
-        let _ = self.settle();
+        for entering in [self.entering_ring.take(), self.entering_table.take()] {
+            let _ = entering.map(Entering::finish);
+        }
         // The cgroup goes last: as long as it is there, whoever comes after a crash finds it, and
         // by it all that is left.
         fault::at(Point::EndBegun);
@@ -422,7 +441,8 @@ fn denied(error: Error) -> Error {
     }
 }
 
-fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
+/// A ring buffer, and another handle of its map.
+fn new_ring(bytes: u32) -> Result<(RingBuf<MapData>, MapData)> {
     let object = aya_obj::Map::new_from_params(
         aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32,
         0,
@@ -430,11 +450,13 @@ fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
         bytes,
         0,
     );
-    fault::call(Point::MakeRing).step(|| "create the ring buffer for records".into())?;
-    let data = MapData::create(object, "records", None)
-        .step(|| "create the ring buffer for records".into())?;
-    let map = aya::maps::Map::from_map_data(data).step(|| "use the ring buffer".into())?;
-    RingBuf::try_from(map).step(|| "map the ring buffer".into())
+    let step = || "create the ring buffer for records".to_owned();
+    fault::call(Point::MakeRing).step(step)?;
+    let data = MapData::create(object, "records", None).step(step)?;
+    let again = data.fd().as_fd().try_clone_to_owned().step(step)?;
+    let again = MapData::from_fd(again).step(step)?;
+    let map = Map::from_map_data(data).step(|| "use the ring buffer".into())?;
+    Ok((RingBuf::try_from(map).step(|| "map the ring buffer".into())?, again))
 }
 
 fn full(error: aya::maps::MapError, map: &str) -> Error {

@@ -88,10 +88,11 @@ pub(crate) fn start(
     guest.links(&mut table, linked)?;
     fault::at(Point::LinksSearched);
     guest.runtime_file(artifact.file.as_fd())?;
-    let reload = Reload::open(job, plan, &table, &guest)?;
-    fault::at(Point::SocketMade);
     let (channel, worker) = spawn(job, plan, options, artifact, &canary, &holders, &mut guest)?;
     fault::at(Point::WorkerSpawned);
+    // The worker has enough to do meanwhile.
+    let reload = Reload::open(job, plan, &table, &guest)?;
+    fault::at(Point::SocketMade);
     auditor.set_guest(guest.name());
 
     let shaken = shake_hands(plan, &channel, &worker, &mut guest, &table, auditor, signals)

@@ -189,10 +189,10 @@ points! {
     HoldersMade "holders-made" Run [],
     /// Files with several names were looked for.
     LinksSearched "links-searched" Run [],
-    /// The guest's socket is there.
-    SocketMade "socket-made" Run [],
     /// The worker was started with its artifact.
     WorkerSpawned "worker-spawned" Run [],
+    /// The guest's socket is there.
+    SocketMade "socket-made" Run [],
     /// The worker has given up its rights.
     HardenedHeard "hardened-heard" Run [],
     /// The supervisor answers for the worker's filter.

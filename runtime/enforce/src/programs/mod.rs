@@ -6,6 +6,7 @@ pub mod hooks;
 mod kernel_symbols;
 mod load;
 mod lock;
+mod of_maps;
 mod pins;
 mod tables;
 
@@ -16,6 +17,7 @@ pub(crate) use load::offsets;
 pub use load::open;
 pub(crate) use lock::SwapLock;
 pub use lock::{HostLock, run_dir};
+pub(crate) use of_maps::{Entering, OfMaps};
 pub(crate) use pins::{Entries, own_programs, remove_pins};
 pub use pins::{Pins, unload};
 pub(crate) use tables::Shared;

@@ -16,16 +16,17 @@ use std::{
 };
 
 use aya::{
-    maps::{Array, HashMap, HashOfMaps, InodeStorage, Map, MapData, RingBuf},
+    maps::{Array, HashMap, InodeStorage, Map, MapData},
     programs::{ProgramInfo, links::PinnedLink},
 };
 use wasi_guard_abi::guest::{Guest, HostConfig, Mark};
 
 use super::{
-    BPFFS, Build, PREFIX, UNFINISHED,
+    BPFFS, Build, HostLock, PREFIX, UNFINISHED,
     hooks::{Absence, HOOKS},
     is_of_a_build, is_unfinished,
-    tables::{self, Tables},
+    of_maps::OfMaps,
+    tables,
 };
 use crate::{
     cgroup::Parent,
@@ -41,16 +42,15 @@ use crate::{
 pub(crate) const MAPS: &[&str] =
     &["HOST", "GUESTS", "TABLES", "RINGS", "LOADING", "MARKS", "SCRATCH"];
 
-/// The map of ring buffers: the cgroup's id to the guest's.
-pub(crate) type Rings = HashOfMaps<MapData, u64, RingBuf<MapData>>;
-
 /// Handles of everything pinned. Links are held as well, so that removal of the pins by
 /// somebody else does not unguard the guests of this process.
 pub struct Pins {
     pub(crate) host: Array<MapData, HostConfig>,
     pub(crate) guests: HashMap<MapData, u64, Guest>,
-    pub(crate) tables: Tables,
-    pub(crate) rings: Rings,
+    /// The guests' tables.
+    pub(crate) tables: OfMaps,
+    /// Their ring buffers.
+    pub(crate) rings: OfMaps,
     pub(crate) loading: HashMap<MapData, u64, u32>,
     /// Marks of inodes.
     pub marks: Marks,
@@ -102,8 +102,8 @@ impl Pins {
         Ok(Self {
             host,
             guests: HashMap::try_from(map(dir, "GUESTS")?).step(|| "use the map GUESTS".into())?,
-            tables: Tables::open(&dir.join("TABLES"))?,
-            rings: rings(dir)?,
+            tables: OfMaps::open(&dir.join("TABLES"))?,
+            rings: OfMaps::open(&dir.join("RINGS"))?,
             loading: HashMap::try_from(map(dir, "LOADING")?)
                 .step(|| "use the map LOADING".into())?,
             marks: Marks::new(
@@ -156,19 +156,20 @@ impl Pins {
         Ok(())
     }
 
-    /// Another handle of the map of ring buffers, for another thread.
+    /// Other handles of the maps of ring buffers and of tables, for other threads. The caller holds the host lock, for pins
+    /// can be removed.
     ///
     /// # Errors
-    /// If its pin cannot be opened.
-    pub(crate) fn rings_again(&self) -> Result<Rings> {
-        rings(&self.dir)
+    /// If a pin cannot be opened.
+    pub(crate) fn again(&self, _lock: &HostLock) -> Result<(OfMaps, OfMaps)> {
+        Ok((OfMaps::open(&self.dir.join("RINGS"))?, OfMaps::open(&self.dir.join("TABLES"))?))
     }
 
     /// Forgets the guest of a cgroup that is gone.
     pub fn forget(&mut self, cgroup: u64) {
         let Self { tables, rings, loading, guests, .. } = self;
         // Entries that were never made are no error here.
-        let mut ring = || drop(rings.remove(&cgroup));
+        let mut ring = || drop(rings.remove(cgroup));
         std::thread::scope(|scope| {
             // Each of the two waits for all programs that run (`maybe_wait_bpf_programs` in the
             // kernel's kernel/bpf/syscall.c): better at the same time.
@@ -216,9 +217,9 @@ impl Pins {
     /// Ids of all guests that one of the maps knows, sorted.
     pub fn guests(&self) -> Vec<u64> {
         let (guests, tables) = (self.guests.keys(), self.tables.guests());
-        let (rings, loading) = (self.rings.keys(), self.loading.keys());
+        let (rings, loading) = (self.rings.guests(), self.loading.keys());
         let ids = guests.flatten().chain(tables);
-        let ids: BTreeSet<u64> = ids.chain(rings.flatten()).chain(loading.flatten()).collect();
+        let ids: BTreeSet<u64> = ids.chain(rings).chain(loading.flatten()).collect();
         ids.into_iter().collect()
     }
 }
@@ -254,15 +255,11 @@ impl Entries {
             known += usize::from(some);
         }
         let tables = tables::pinned(&self.dir).len();
-        if let Ok(map) = Tables::open(&self.dir.join("TABLES")) {
+        if let Ok(map) = OfMaps::open(&self.dir.join("TABLES")) {
             tables::sweep(&self.dir, &map);
         }
         (known, tables.saturating_sub(tables::pinned(&self.dir).len()))
     }
-}
-
-fn rings(dir: &Path) -> Result<Rings> {
-    HashOfMaps::try_from(map(dir, "RINGS")?).step(|| "use the map RINGS".into())
 }
 
 fn map(dir: &Path, name: &str) -> Result<Map> {

@@ -6,11 +6,11 @@
 
 use std::{
     fs,
-    os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use aya::maps::{Array, HashOfMaps, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData};
 use wasi_guard_abi::table::Chunk;
 use wasi_guard_policy::compile::Table;
 
@@ -18,72 +18,26 @@ use crate::{
     error::{Error, Result, Step as _},
     fault::{self, Point},
     guest::INNER_MAP,
-    sys,
+    programs::of_maps::OfMaps,
 };
 
 /// What the names of pinned tables begin with.
 const PREFIX: &str = "table_";
 
-/// The map of tables: the cgroup's id to the guest's table.
-pub(crate) struct Tables {
-    map: HashOfMaps<MapData, u64, MapData>,
-    /// The same map.
-    data: MapData,
-}
-
-impl Tables {
-    /// The map that is pinned at `pin`.
-    ///
-    /// # Errors
-    /// If it cannot be opened, or is another one.
-    pub(crate) fn open(pin: &Path) -> Result<Self> {
-        let data = || MapData::from_pin(pin).step(|| format!("open {}", pin.display()));
-        let step = || format!("use {}", pin.display());
-        let map = Map::from_map_data(data()?).step(step)?;
-        Ok(Self { map: HashOfMaps::try_from(map).step(step)?, data: data()? })
-    }
-
-    /// Enters a guest's table, or replaces it.
-    ///
-    /// # Errors
-    /// Of the system call.
-    pub(crate) fn insert(
-        &mut self,
-        guest: u64,
-        table: &MapData,
-    ) -> std::result::Result<(), MapError> {
-        self.map.insert(guest, table, 0)
-    }
-
-    /// Removes a guest's table.
-    ///
-    /// # Errors
-    /// Of the system call, also if there is none.
-    pub(crate) fn remove(&mut self, guest: u64) -> std::result::Result<(), MapError> {
-        self.map.remove(&guest)
-    }
-
-    /// The guests that have a table.
-    pub(crate) fn guests(&self) -> impl Iterator<Item = u64> {
-        self.map.keys().flatten()
-    }
-
-    /// Whether a guest decides by the table with the kernel's number `id`.
-    fn uses(&self, id: u32) -> bool {
-        self.guests().any(|guest| {
-            match sys::inner_map_id(self.data.fd().as_fd(), guest) {
-                Ok(used) => used == id,
-                // In doubt it stays. A guest that has ended meanwhile uses none.
-                Err(error) => error.raw_os_error() != Some(libc::ENOENT),
-            }
-        })
-    }
+/// Whether a guest decides by the table with the kernel's number `id`.
+fn is_used(tables: &OfMaps, id: u32) -> bool {
+    tables.guests().any(|guest| match tables.id_of(guest) {
+        Ok(used) => used == id,
+        // In doubt it stays. A guest that has ended meanwhile uses none.
+        Err(error) => error.raw_os_error() != Some(libc::ENOENT),
+    })
 }
 
 /// A table in the kernel.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    map: MapData,
+    /// Who enters it into a map holds it as well.
+    map: Arc<MapData>,
     pin: PathBuf,
 }
 
@@ -102,18 +56,18 @@ impl Shared {
                 info.max_entries() == count && info.value_size() as usize == size_of::<Chunk>()
             });
             if fits {
-                return Ok(Self { map, pin });
+                return Ok(Self { map: map.into(), pin });
             }
         }
         let map = fill(table, count)?;
         // Somebody may have pinned the same at the same time: then there are two.
         let _ = map.pin(&pin);
         fault::at(Point::TablePinned);
-        Ok(Self { map, pin })
+        Ok(Self { map: map.into(), pin })
     }
 
     /// The map.
-    pub(crate) fn map(&self) -> &MapData {
+    pub(crate) fn map(&self) -> &Arc<MapData> {
         &self.map
     }
 
@@ -124,8 +78,8 @@ impl Shared {
 
     /// Unpins the table, unless a guest in `tables` decides by it. One that is about to may be
     /// overlooked: it holds the table itself, and others make another one.
-    pub(crate) fn release(self, tables: &Tables) {
-        if self.id().is_some_and(|id| !tables.uses(id)) {
+    pub(crate) fn release(self, tables: &OfMaps) {
+        if self.id().is_some_and(|id| !is_used(tables, id)) {
             // Gone already, or swept by the next start.
             let _ = fs::remove_file(&self.pin);
         }
@@ -133,10 +87,10 @@ impl Shared {
 }
 
 /// Unpins all tables in `dir` that no guest in `tables` decides by.
-pub(crate) fn sweep(dir: &Path, tables: &Tables) {
+pub(crate) fn sweep(dir: &Path, tables: &OfMaps) {
     for pin in pinned(dir) {
         if let Ok(map) = MapData::from_pin(&pin) {
-            Shared { map, pin }.release(tables);
+            Shared { map: map.into(), pin }.release(tables);
         }
     }
 }

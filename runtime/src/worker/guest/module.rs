@@ -12,6 +12,9 @@ use super::super::sys;
 use super::{HOSTCALL_FUEL, Start, failed, limits, unlinked};
 use crate::protocol::{CompileStep, Options};
 
+/// What modules that were built for WASI preview 0 import from.
+const PREVIEW0: &str = "wasi_unstable";
+
 /// What host functions see.
 pub(in super::super) struct Host {
     wasi: WasiP1Ctx,
@@ -112,11 +115,8 @@ fn with_wasi(engine: &Engine, options: &Options) -> wasmtime::Result<Linker> {
     if let Some(allow) = common.wasm.unknown_exports_allow {
         linker.allow_unknown_exports(allow);
     }
-    if common.wasi.cli.or(common.wasi.common) != Some(false) {
+    if has_wasi(options) {
         wasmtime_wasi::p1::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
-        if common.wasi.preview0 != Some(false) {
-            wasmtime_wasi::p0::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
-        }
     }
     #[cfg(feature = "test-unchecked-host")]
     super::super::unchecked::add_to_linker(&mut linker)?;
@@ -125,11 +125,22 @@ fn with_wasi(engine: &Engine, options: &Options) -> wasmtime::Result<Linker> {
     Ok(linker)
 }
 
+fn has_wasi(options: &Options) -> bool {
+    let wasi = &options.common().wasi;
+    wasi.cli.or(wasi.common) != Some(false)
+}
+
 fn link(
     linker: &mut Linker,
     options: &Options,
     module: &Module,
 ) -> Result<InstancePre<Host>, Failure> {
+    // Few modules are so old, and to know all its functions costs as much as those of preview 1.
+    let preview0 = has_wasi(options) && options.common().wasi.preview0 != Some(false);
+    if preview0 && module.imports().any(|it| it.module() == PREVIEW0) {
+        wasmtime_wasi::p0::add_to_linker_async(linker, |host: &mut Host| &mut host.wasi)
+            .map_err(failed(CompileStep::Link.text()))?;
+    }
     if options.common().wasm.unknown_imports_trap == Some(true) {
         linker.define_unknown_imports_as_traps(module).map_err(failed(CompileStep::Link.text()))?;
     }
