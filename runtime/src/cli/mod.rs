@@ -156,6 +156,41 @@ fn usage(error: &clap::Error) -> ExitCode {
 mod tests {
     use super::*;
 
+    /// What `run` makes of its arguments does not depend on who parses them.
+    #[test]
+    fn run_alone_is_run() {
+        let lines = [
+            "run app.wasm",
+            "run --policy app.toml app.wasm",
+            "run -p app.toml --mode audit --audit-fd 3 app.wasm --policy x -- -h",
+            "run --dir a::/b --dir c -S cli -Wfuel=1 -O opt-level=2 app.wasm",
+            "run -v --env A=1 --argv0 x --cache /tmp --bpf-log app.wasm run",
+            // Not right, or more than `run`.
+            "run",
+            "run --help",
+            "run -h",
+            "run --version",
+            "run --nonsense app.wasm",
+            "run --audit a --audit-fd 1 app.wasm",
+            "run --mode maybe app.wasm",
+            "check app.toml",
+            "run app.wasm --help",
+            "",
+        ];
+        let mut alone = 0;
+        for line in lines {
+            let arguments = iter::once("wasi-guard").chain(line.split_whitespace());
+            let fast = run_alone(arguments.clone().map(OsString::from));
+            let whole = match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+                Ok(Command::Run(args)) => Some(*args),
+                Ok(_) | Err(_) => None,
+            };
+            assert_eq!(format!("{fast:?}"), format!("{whole:?}"), "{line}");
+            alone += usize::from(fast.is_some());
+        }
+        assert_eq!(alone, 6);
+    }
+
     #[test]
     fn the_definition_is_consistent() {
         definition().debug_assert();

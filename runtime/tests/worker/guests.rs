@@ -27,6 +27,11 @@ pub(crate) fn hello() -> String {
     )
 }
 
+/// [`hello`] as built for WASI preview 0, where this call is the same.
+pub(crate) fn hello_preview0() -> String {
+    hello().replace("wasi_snapshot_preview1", "wasi_unstable")
+}
+
 /// Ends with `code`.
 pub(crate) fn exit(code: u8) -> String {
     command(PROC_EXIT, &format!(r#"(func (export "_start") (call $proc_exit (i32.const {code})))"#))

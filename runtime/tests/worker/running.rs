@@ -15,6 +15,13 @@ fn a_module_prints_and_ends_with_0() {
 }
 
 #[test]
+fn a_module_of_preview_0_prints_too() {
+    let outcome = Run::new(guests::hello_preview0()).go();
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert_eq!(outcome.stdout, "hello\n");
+}
+
+#[test]
 fn every_layer_is_in_force_before_the_guest_runs() {
     let outcome = Run::new(guests::hello()).go();
     let layers = outcome.messages.iter().find_map(|message| match message {

@@ -52,17 +52,40 @@ pub(super) fn run(
     let mut machine = with_tools(lab, &files, &options)?;
 
     let mut measures = Vec::new();
+    for (addresses, randomize) in ADDRESSES {
+        in_machine(
+            &mut machine,
+            &format!("echo {randomize} > /proc/sys/kernel/randomize_va_space"),
+        )?;
+        measures.extend(beside(&mut machine, part, series, addresses)?);
+    }
+    Ok(measures)
+}
+
+/// Where programs lie, and the number for that (Documentation/admin-guide/sysctl/kernel.rst). An
+/// emulator translates code anew for each address at which it meets it, which a processor does not:
+/// with random addresses that is most of the time that a small program takes.
+const ADDRESSES: [(&str, u8); 2] = [("random", 2), ("fixed", 0)];
+
+/// The tools in one machine, one after the other.
+fn beside(
+    machine: &mut Machine,
+    part: &str,
+    series: Series,
+    addresses: &str,
+) -> Result<Vec<Measure>> {
+    let mut measures = Vec::new();
     for tool in &TOOLS {
         let Tool { name, start, caches } = tool;
         // Page cache, pinned programs: not part of a cold start of the cache.
-        in_machine(&mut machine, start)?;
-        let cold = starts(&mut machine, &format!("rm -rf {caches}; {start}"), COLD_STARTS)?;
-        let again = starts(&mut machine, start, WARM_STARTS)?;
+        in_machine(machine, start)?;
+        let cold = starts(machine, &format!("rm -rf {caches}; {start}"), COLD_STARTS)?;
+        let again = starts(machine, start, WARM_STARTS)?;
         for (state, time) in [("cold", cold), ("warm", again)] {
             measures.push(Measure::new(
                 part,
                 Some(&series.to_string()),
-                &[("tool", name), ("cache", state)],
+                &[("tool", name), ("cache", state), ("addresses", addresses)],
                 (time.as_secs_f64() * 1e5).round() / 100.0,
                 "ms",
             ));

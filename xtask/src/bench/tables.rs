@@ -152,11 +152,18 @@ pub(super) const TABLES: &[Table] = &[
         of: &[],
         keys: &["kernel"],
         keys_of: &[],
-        cells: &[times(
-            "`wasi-guard run` beside `wasmtime run`",
-            &[("tool", "wasi-guard"), ("cache", "warm")],
-            &[("tool", "wasmtime"), ("cache", "warm")],
-        )],
+        cells: &[
+            times(
+                "`wasi-guard run` beside `wasmtime run`",
+                &[("tool", "wasi-guard"), ("cache", "warm"), ("addresses", "random")],
+                &[("tool", "wasmtime"), ("cache", "warm"), ("addresses", "random")],
+            ),
+            times(
+                "the same with programs at fixed addresses",
+                &[("tool", "wasi-guard"), ("cache", "warm"), ("addresses", "fixed")],
+                &[("tool", "wasmtime"), ("cache", "warm"), ("addresses", "fixed")],
+            ),
+        ],
         turned: true,
     },
     Table {

@@ -28,6 +28,9 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     "/../../bpf-progs/wasi-guard.bpf.o"
 ));
 
+/// Its blake3 digest, in hexadecimal.
+const OBJECT_DIGEST: &str = env!("OBJECT_DIGEST");
+
 /// Where bpffs is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
 
@@ -56,7 +59,7 @@ impl Build {
 
     fn of_layout(layout: u32, log: bool) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(OBJECT);
+        hasher.update(OBJECT_DIGEST.as_bytes());
         hasher.update(&layout.to_le_bytes());
         hasher.update(&[u8::from(log)]);
         // What the loader does with the object belongs to the build as well.
@@ -115,6 +118,11 @@ pub(crate) const LOG_LEVEL: u8 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_the_object() {
+        assert_eq!(blake3::hash(OBJECT).to_hex().as_str(), OBJECT_DIGEST);
+    }
 
     #[test]
     fn only_digests_are_builds() {
