@@ -1,8 +1,10 @@
 //! WASI 0.2 sockets from inside the worker: seccomp and WASI let them through, the kernel decides.
+//! The guest suite does the same under policies.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -197,4 +199,45 @@ fn what_the_kernel_answers_reaches_the_guest() {
     let options = vec!["-Stcp=n"];
     let outcome = Run { options, ..Run::new(client(port)) }.go();
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (1, "b"), "access-denied is 1st");
+}
+
+/// The guest that listens and sends datagrams, with free ports in place of those that the guest
+/// suite's policy has, and these of its peer.
+fn listener(peer6: u16, peer4: u16) -> String {
+    let mut text = include_str!("../../../tests/guests/sockets.wat").to_owned();
+    for port in ["7880", "7881", "7883", "7885", "7886", "7888"] {
+        text = text.replace(port, "0");
+    }
+    for (port, peer) in [("7882", peer6), ("7884", peer4), ("7887", peer6), ("7889", peer4)] {
+        text = text.replace(port, &peer.to_string());
+    }
+    text
+}
+
+#[test]
+fn a_component_listens_and_sends_datagrams_over_both_families() {
+    let peer6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+    let peer4 = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    for peer in [&peer6, &peer4] {
+        // A guest that fails says nothing, and its letters are the better message.
+        peer.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    }
+    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
+    let guest = listener(port(&peer6), port(&peer4));
+    let answering = thread::spawn(move || {
+        let mut bytes = [0; 4];
+        let (length, guest6) = peer6.recv_from(&mut bytes)?;
+        assert_eq!(length, 2, "a port");
+        let port = u16::from_le_bytes([bytes[0], bytes[1]]);
+        let mut client = TcpStream::connect((Ipv6Addr::LOCALHOST, port))?;
+        client.write_all(b"ping")?;
+        client.read_exact(&mut bytes)?;
+        assert_eq!(&bytes, b"pong");
+        peer6.send_to(b"pong", guest6)?;
+        let (_, guest4) = peer4.recv_from(&mut bytes)?;
+        peer4.send_to(b"pong", guest4)
+    });
+    let outcome = Run::new(guest).go();
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "+++++++++"), "{outcome:?}");
+    answering.join().unwrap().unwrap();
 }

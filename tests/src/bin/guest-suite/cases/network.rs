@@ -1,8 +1,9 @@
 //! Sockets: granted addresses work, others are denied with a record. Through WASI 0.2 in a
 //! component (preview 1 cannot connect), and without WASI's own checks.
 
-use std::io::Read as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,6 +16,7 @@ use crate::program::{guarded, unchecked};
 pub(super) const CASES: &[Case] = &[
     Case { name: "connect", run: connect },
     Case { name: "unchecked_connect", run: unchecked_connect },
+    Case { name: "sockets", run: sockets },
 ];
 
 /// Line 3 grants one of the two ports.
@@ -98,5 +100,94 @@ fn unchecked_connect(lab: &Lab) -> Result<()> {
         .denials(&[denied_connect()])?;
     ensure!(servers.connections() == [1, 0], "only one was reached");
     run("audit")?.exits(0)?.prints(free)?.denials(&[would])?;
+    Ok(())
+}
+
+/// Grants what the guest does with its peer, and that it binds the last of its sockets.
+const LISTENING: &str = r#"version = 1
+[network]
+connect = ["udp://[::1]:7882", "udp://127.0.0.1:7884"]
+bind = [
+    "tcp://[::1]:7880",
+    "udp://[::1]:7881",
+    "udp://127.0.0.1:7883",
+    "udp://127.0.0.1:7885",
+]
+"#;
+
+/// The guest's peer: connects where it is told to and answers datagrams.
+struct Peer {
+    six: UdpSocket,
+    four: UdpSocket,
+}
+
+impl Peer {
+    fn bind() -> Result<Self> {
+        let bind = |address: IpAddr, port: u16| {
+            let socket = UdpSocket::bind((address, port))
+                .with_context(|| format!("bind {address} port {port}"))?;
+            // A guest that fails says nothing; what it prints is the better message.
+            socket.set_read_timeout(Some(Duration::from_secs(60)))?;
+            anyhow::Ok(socket)
+        };
+        let (six, four) = (Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into());
+        Ok(Self { six: bind(six, 7882)?, four: bind(four, 7884)? })
+    }
+
+    /// One conversation.
+    fn talk(&self) -> Result<()> {
+        let mut bytes = [0; 4];
+        let (length, guest) = self.six.recv_from(&mut bytes).context("wait for its port")?;
+        let port = u16::from_le_bytes([bytes[0], bytes[1]]);
+        ensure!((length, guest.port(), port) == (2, 7881, 7880), "{length} bytes from {guest}");
+        let mut client = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).context("connect")?;
+        client.write_all(b"ping")?;
+        client.read_exact(&mut bytes).context("read what it serves")?;
+        ensure!(&bytes == b"pong", "it serves {bytes:?}");
+        self.six.send_to(b"pong", guest)?;
+        let (_, guest) = self.four.recv_from(&mut bytes).context("wait for its datagram")?;
+        ensure!(guest.port() == 7883, "a datagram from {guest}");
+        self.four.send_to(b"pong", guest)?;
+        Ok(())
+    }
+}
+
+/// Listening, datagrams, IPv6: all attempts work for a guest that may use any address; under a
+/// policy those that it grants, and the others are told `access-denied`; then all work again.
+fn sockets(lab: &Lab) -> Result<()> {
+    let folder = lab.folder()?;
+    let policy = folder.file("policy.toml", LISTENING)?;
+    let peer = Peer::bind()?;
+    let with_peer = |words: &[&str]| {
+        thread::scope(|scope| {
+            let talking = scope.spawn(|| peer.talk());
+            let outcome = guarded(&[words, &["/guests/sockets.wat"]].concat()).finish()?;
+            let talked = talking.join().unwrap_or_else(|_| anyhow::bail!("the peer panicked"));
+            talked.with_context(|| format!("{outcome:?}"))?;
+            anyhow::Ok(outcome)
+        })
+    };
+    let freely = || with_peer(&["run", "-S", "inherit-network"]);
+    freely()?.exits(0)?.prints("+++++++++")?.denials(&[])?;
+    let denied = |operation: &str, family: &str, kind: &str, address: &str, port: u16| {
+        json!({
+            "operation": operation, "family": family, "type": kind, "address": address,
+            "port": port, "verdict": "denied", "reason": "not_granted", "rule": null,
+            "errno": "EACCES",
+        })
+    };
+    let outcome = with_peer(&["run", "--policy", &policy])?;
+    outcome.exits(0)?.prints("++++b+bbb")?.denials(&[
+        denied("send", "inet6", "dgram", "::1", 7887),
+        denied("bind", "inet6", "stream", "::1", 7886),
+        denied("bind", "inet", "dgram", "127.0.0.1", 7888),
+        denied("connect", "inet", "dgram", "127.0.0.1", 7889),
+    ])?;
+    freely()?.exits(0)?.prints("+++++++++")?.denials(&[])?;
+    // No rule about the network: no sockets at all, so nothing that builds on one is tried.
+    let none = folder.file("none.toml", "version = 1\n")?;
+    let outcome = guarded(&["run", "--policy", &none, "/guests/sockets.wat"]).finish()?;
+    outcome.exits(0)?.prints("b-----bbb")?;
+    ensure!(!outcome.of_kind("denial").is_empty(), "{outcome:?}");
     Ok(())
 }
