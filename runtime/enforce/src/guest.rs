@@ -6,22 +6,23 @@
 //! drop:   processes killed, entries gone, cgroup gone
 //! ```
 
-use std::{
-    collections::HashSet,
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
-    time::Duration,
-};
+mod links;
+mod refused;
+mod ring;
+mod state;
 
-use aya::maps::{Map, MapData, RingBuf};
-use wasi_guard_abi::{
-    guest::{GUEST_SETUP, Guest as Entry},
-    table::Linked,
-};
+use std::{os::fd::AsFd as _, path::Path, time::Duration};
+
+use wasi_guard_abi::guest::{GUEST_SETUP, Guest as Entry};
 use wasi_guard_policy::compile::Table;
 
+pub use self::{links::LinkedFile, state::Counts};
+use self::{
+    refused::{denied, full},
+    ring::new_ring,
+};
 use crate::{
-    cgroup::{Cgroup, Limits, Parent, Population, Pressure},
+    cgroup::{Cgroup, Limits, Parent},
     error::{Error, Result, Step as _},
     fault::{self, Point},
     isolation::Identity,
@@ -38,19 +39,6 @@ const NO_EXIST: u64 = 1;
 
 /// How long a start waits for others that replace their tables: hundreds may start at once.
 const ARM_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the supervisor of a running guest waits: it has other things to do meanwhile.
-const REPLACE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What the kernel counted for a guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Denials, or what audit mode let through.
-    pub denied: u64,
-    /// Records that were lost because the ring buffer was full.
-    pub lost: u64,
-    /// Denials because of an error on the kernel side.
-    pub errors: u64,
-}
 
 /// A guest between its creation and its end.
 pub struct Guest {
@@ -67,17 +55,6 @@ pub struct Guest {
     linked: Vec<LinkedFile>,
     /// The table in force.
     table: Option<Shared>,
-}
-
-/// A file with several names that differ in their rights.
-#[derive(Debug)]
-pub struct LinkedFile {
-    /// The file, opened with `O_PATH`: its mark goes when nobody holds it.
-    pub fd: OwnedFd,
-    /// Rights that all names have, and those that belong to a name.
-    pub rights: u16,
-    /// The first deny rule that matches one of the names, 0 if none does.
-    pub deny_rule: u32,
 }
 
 impl Guest {
@@ -165,38 +142,6 @@ impl Guest {
         table.set_root(preopen, id).step(|| "write a preopen's root into the table".into())
     }
 
-    /// Marks files with several names and writes what their names have in common into the table.
-    /// The files stay open as long as the guest lives.
-    ///
-    /// # Errors
-    /// If the kernel refuses a mark, or there are too many files.
-    pub fn links(&mut self, table: &mut Table, files: Vec<LinkedFile>) -> Result<()> {
-        let _root = AsRoot::enter()?;
-        let lock = HostLock::take()?;
-        self.mark_links(table, files, &lock)
-    }
-
-    fn mark_links(
-        &mut self,
-        table: &mut Table,
-        files: Vec<LinkedFile>,
-        _lock: &HostLock,
-    ) -> Result<()> {
-        let mut links = Vec::new();
-        let mut seen = HashSet::new();
-        for file in &files {
-            let id = self.pins.marks.linked(file.fd.as_fd())?;
-            // Names of a file that share their inode share their rights.
-            if !seen.insert(id) {
-                continue;
-            }
-            links.push(Linked { id, rights: file.rights, reserved: 0, deny_rule: file.deny_rule });
-        }
-        table.set_links(&links).step(|| "write files with several names into the table".into())?;
-        self.linked.extend(files);
-        Ok(())
-    }
-
     /// Marks a file that is handed to the worker as one of wasi-guard's own.
     ///
     /// # Errors
@@ -243,29 +188,6 @@ impl Guest {
     pub fn arm(&mut self, table: &Table) -> Result<()> {
         let _root = AsRoot::enter()?;
         self.put(table, ARM_TIMEOUT)
-    }
-
-    /// [`Guest::links`] and [`Guest::arm`] for a guest that runs: waits for others for two seconds
-    /// only, and lets go of the files of the table before.
-    ///
-    /// # Errors
-    /// As of both.
-    pub fn replace(&mut self, table: &mut Table, files: Vec<LinkedFile>) -> Result<()> {
-        let _root = AsRoot::enter()?;
-        let before = self.linked.len();
-        let linked = if files.is_empty() {
-            Ok(())
-        } else {
-            HostLock::take_within(REPLACE_TIMEOUT)
-                .and_then(|lock| self.mark_links(table, files, &lock))
-        };
-        let result = linked.and_then(|()| self.put(table, REPLACE_TIMEOUT));
-        if result.is_ok() {
-            self.linked.drain(..before);
-        } else {
-            self.linked.truncate(before);
-        }
-        result
     }
 
     fn put(&mut self, table: &Table, limit: Duration) -> Result<()> {
@@ -362,17 +284,6 @@ impl Guest {
         self.records.as_mut()
     }
 
-    /// What the kernel counted so far.
-    pub fn counts(&self) -> Counts {
-        let entry = self.pins.guests.get(&self.id(), 0).unwrap_or_default();
-        Counts { denied: entry.denied, lost: entry.lost, errors: entry.errors }
-    }
-
-    /// The kernel's number of the table in force, which guests under the same policy share.
-    pub fn table_id(&self) -> Option<u32> {
-        self.table.as_ref().and_then(Shared::id)
-    }
-
     /// Kills everything in the cgroup.
     ///
     /// # Errors
@@ -380,23 +291,6 @@ impl Guest {
     pub fn kill(&self) -> Result<()> {
         let _root = AsRoot::enter()?;
         self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill)
-    }
-
-    /// What its limits did so far.
-    pub fn pressure(&self) -> Pressure {
-        // Without it nothing can be read, which counts as no pressure.
-        let _root = AsRoot::enter();
-        self.cgroup.as_ref().map_or_else(Pressure::default, Cgroup::pressure)
-    }
-
-    /// Whether anybody is in the guest's cgroup.
-    ///
-    /// # Errors
-    /// If the cgroup cannot be looked at.
-    pub fn population(&self) -> Result<Population> {
-        let _root = AsRoot::enter()?;
-        let cgroup = self.cgroup.as_ref();
-        cgroup.map_or_else(|| Err(Error::new("find the guest's cgroup")), Population::of)
     }
 
     /// The pinned programs in use.
@@ -428,47 +322,5 @@ impl Drop for Guest {
         fault::at(Point::TableReleased);
         self.cgroup = None;
         fault::at(Point::CgroupRemoved);
-    }
-}
-
-/// A start that the programs deny although they were told of it.
-fn denied(error: Error) -> Error {
-    let source = error.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
-    if source.is_some_and(|source| source.raw_os_error() == Some(libc::EACCES)) {
-        error.hint("a guest from before bpffs was unmounted or its pins were removed may still run, and its supervisor hold the programs of that time: end it first")
-    } else {
-        error
-    }
-}
-
-/// A ring buffer, and another handle of its map.
-fn new_ring(bytes: u32) -> Result<(RingBuf<MapData>, MapData)> {
-    let object = aya_obj::Map::new_from_params(
-        aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32,
-        0,
-        0,
-        bytes,
-        0,
-    );
-    let step = || "create the ring buffer for records".to_owned();
-    fault::call(Point::MakeRing).step(step)?;
-    let data = MapData::create(object, "records", None).step(step)?;
-    let again = data.fd().as_fd().try_clone_to_owned().step(step)?;
-    let again = MapData::from_fd(again).step(step)?;
-    let map = Map::from_map_data(data).step(|| "use the ring buffer".into())?;
-    Ok((RingBuf::try_from(map).step(|| "map the ring buffer".into())?, again))
-}
-
-fn full(error: aya::maps::MapError, map: &str) -> Error {
-    let no_room = matches!(&error, aya::maps::MapError::SyscallError(error)
-        if error.io_error.raw_os_error() == Some(libc::E2BIG));
-    let error = Error::new(format!("enter the guest into the map {map}")).because(error);
-    if no_room {
-        error.hint(format!(
-            "{} guests run already, the most that a host can have",
-            wasi_guard_abi::MAX_GUESTS
-        ))
-    } else {
-        error
     }
 }
