@@ -184,8 +184,9 @@ tables! {
         Pids = "pids": Integer, Some("no bound");
         /// Files, directories and sockets that the guest may have open at once, from 1 to 1048576.
         /// What the runtime has open itself comes on top; where it has less open than is reckoned
-        /// with, the guest may have a few more. One too many fails with `EIO`, for which WASI has no
-        /// better word, and has no record: the kernel gives no descriptor, and asks nobody.
+        /// with, the guest may have a few more. One too many fails with `EIO` (a socket with
+        /// `unknown`), for which WASI has no better word. The first of them has a record, on the
+        /// worker's own word: the kernel gives no descriptor, and asks nobody.
         OpenFiles = "open_files": Integer, Some("the caller's own bound");
         /// Bytes that the guest may read in a second from each disk on which a preopen lies, as in
         /// `"10MiB"`; what the runtime reads from it counts as well. A guest that wants more waits.

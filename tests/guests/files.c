@@ -7,6 +7,7 @@
 //   pause WORD         waits for a byte on stdin
 //   hold PATH          opens it for reading and writing and keeps it open
 //   held PATH          reads what was opened by `hold`, from its beginning, and writes `+` after it
+//   free PATH          closes what was opened by `hold`
 //   size PATH          asks for the size of what was opened by `hold`
 //
 // For each it prints `OPERATION PATH: ` and `ok`, what it read, or the name of the error. Ends with
@@ -114,8 +115,11 @@ static int fill(const char *path, long blocks) {
 static int held_fd = -1;
 
 static int hold(const char *path) {
-    held_fd = open(path, O_RDWR);
-    return held_fd < 0 ? -1 : 0;
+    int fd = open(path, O_RDWR);
+    if (fd < 0)
+        return -1;
+    held_fd = fd;
+    return 0;
 }
 
 static int held(void) {
@@ -124,6 +128,10 @@ static int held(void) {
         return -1;
     answer[count] = 0;
     return pwrite(held_fd, "+", 1, count) == 1 ? 0 : -1;
+}
+
+static int free_held(void) {
+    return close(held_fd);
 }
 
 static int wait_for_byte(void) {
@@ -182,6 +190,8 @@ int main(int argc, char **argv) {
             result = hold(path);
         else if (strcmp(operation, "held") == 0)
             result = held();
+        else if (strcmp(operation, "free") == 0)
+            result = free_held();
         else if (strcmp(operation, "size") == 0) {
             struct stat found;
             result = fstat(held_fd, &found);

@@ -170,7 +170,7 @@ impl Auditor {
         self.write("loss", clock::now(), Body::Loss { count });
     }
 
-    /// The guest was ended or held up by a limit: `memory`, `time`, `fuel`, `pids` or `cpu`.
+    /// The guest was ended or held up by a limit, which is named as in `[limits]`.
     pub fn limit(&mut self, limit: &str, detail: &str) {
         self.write("limit", clock::now(), Body::Limit { limit, detail });
     }

@@ -63,6 +63,8 @@ pub enum FromWorker {
         /// What can be done about it.
         hint: Option<String>,
     },
+    /// The kernel refused the guest a descriptor: `[limits] open_files`. Said once, while it runs.
+    NoDescriptor,
 }
 
 /// How a guest ended, as the worker tells it. The exit status of the process is what counts.

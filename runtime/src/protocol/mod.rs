@@ -27,7 +27,7 @@
 //! 5. Worker sends [`FromWorker::Loaded`]; supervisor ends the leave to make memory executable and
 //!    sends [`ToWorker::Start`]. From here on the guest's code runs in that
 //!    process: what the socket says from now on is to be taken as the guest's own words.
-//! 6. Worker may send [`FromWorker::Ended`], then exits with the guest's exit code.
+//! 6. Worker may send [`FromWorker::NoDescriptor`] and [`FromWorker::Ended`], then exits with the guest's exit code.
 //!
 //! A step that fails sends [`FromWorker::Failed`] and exits with [`EXIT_REFUSED`].
 //!

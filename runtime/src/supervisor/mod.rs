@@ -22,6 +22,7 @@ mod reload;
 mod start;
 mod sys;
 pub mod syscalls;
+mod told;
 mod watch;
 
 use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};

@@ -20,11 +20,10 @@ use wasi_guard_enforce::{
     spawn::Ended,
 };
 
-use super::{BATCH, Error, Plan, start::Running};
+use super::{BATCH, Error, Plan, start::Running, told::Told};
 use crate::{
     audit::{Auditor, End as AuditEnd},
     cli::report,
-    protocol::{End, FromWorker},
 };
 
 /// How a run ended.
@@ -148,7 +147,7 @@ pub(crate) fn watch(
     signals: &Signals,
 ) -> Result<Outcome, Error> {
     let deadline = plan.time.map(|time| running.started + time + GRACE);
-    let mut told: Option<End> = None;
+    let mut told = Told::default();
     let mut signalled: Option<i32> = None;
     let mut overtime = false;
     let mut listening = true;
@@ -216,12 +215,7 @@ pub(crate) fn watch(
         }
         running.reload.attend(signals.hangup.take(), &mut running.guest, &mut auditor);
         if ready.1 {
-            match running.channel.receive::<FromWorker>(Some(Duration::ZERO)) {
-                Ok(FromWorker::Ended(end)) => told = Some(end),
-                // From the start of the guest on these are its own words: of no further use.
-                Ok(_) | Err(crate::protocol::ChannelError::TimedOut(_)) => {}
-                Err(_) => listening = false,
-            }
+            listening = told.hear(&running.channel);
         }
         if ready.0 {
             break;
@@ -232,12 +226,7 @@ pub(crate) fn watch(
     if let Some(log) = &mut log {
         log.flush();
     }
-    // What the worker said last may still lie in the socket.
-    while let Ok(FromWorker::Ended(end)) =
-        running.channel.receive::<FromWorker>(Some(Duration::ZERO))
-    {
-        told = Some(end);
-    }
+    told.hear_last(&running.channel);
     // Nobody adds to them any more.
     running.reload.drain(usize::MAX, &mut running.guest, &mut auditor);
     let mut counts = running.guest.counts();
@@ -260,15 +249,18 @@ pub(crate) fn watch(
         let waited = pressure.waited_for_disks;
         auditor.limit("disk", &format!("{}, waited {waited:?} for disks", limits.disks.limits));
     }
+    if let Some(files) = told.files_ran_out(plan.policy.limits.open_files) {
+        auditor.limit("open_files", &format!("{files} open files, by the worker's own word"));
+    }
     if pressure.oom_kills > 0 {
         let bytes = limits.memory.unwrap_or(0);
         auditor.limit("memory", &format!("{bytes} bytes"));
         report::warning(&format!(
             "the guest was ended: it needs more than its {bytes} bytes of memory ([limits] memory)"
         ));
-    } else if overtime || timed_out(told.as_ref(), &running, plan) {
+    } else if overtime || told.timed_out(&running, plan) {
         auditor.limit("time", &format!("{:?}", plan.time.unwrap_or_default()));
-    } else if fuel_ran_out(told.as_ref(), plan) {
+    } else if told.fuel_ran_out(plan) {
         auditor.limit("fuel", &format!("{}", plan.fuel.unwrap_or(0)));
     }
     if moved {
@@ -315,13 +307,4 @@ fn is_elsewhere(running: &Running) -> bool {
     let text = cgroups.unwrap_or_default();
     let path = text.lines().find_map(|line| line.strip_prefix("0::"));
     path.is_some_and(|path| !path.split('/').any(|part| part == running.guest.name()))
-}
-
-fn timed_out(told: Option<&End>, running: &Running, plan: &Plan) -> bool {
-    matches!(told, Some(End::Trap { .. }))
-        && plan.time.is_some_and(|time| running.started.elapsed() >= time)
-}
-
-fn fuel_ran_out(told: Option<&End>, plan: &Plan) -> bool {
-    plan.fuel.is_some() && matches!(told, Some(End::Trap { message }) if message.contains("fuel"))
 }

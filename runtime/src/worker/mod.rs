@@ -26,6 +26,7 @@ mod unchecked;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::protocol::{
     CONFIG_FD, CONTROL_FD, Channel, EXIT_REFUSED, FromWorker, Role, WorkerConfig,
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Ok(taken) => taken,
         Err((channel, failure)) => return refuse(channel.as_ref(), &failure),
     };
+    let channel = Arc::new(channel);
     let result = match config {
         Taken { role: Role::Run(config), descriptors } => run::run(&channel, &config, descriptors),
         Taken { role: Role::Compile(config), descriptors } => {

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode as FileMode, OFlags, openat};
 use rustix::io::Errno;
@@ -19,7 +20,7 @@ use crate::protocol::{Channel, FromWorker, Mode, RunConfig, Seccomp, ToWorker, c
 /// # Errors
 /// The step that failed before the guest's first instruction.
 pub fn run(
-    channel: &Channel,
+    channel: &Arc<Channel>,
     config: &RunConfig,
     mut descriptors: Descriptors,
 ) -> Result<i32, Failure> {
@@ -87,7 +88,10 @@ pub fn run(
     expect(channel, &ToWorker::Start)?;
     fault::at(Point::WorkerMayStart);
 
-    // 6. The guest.
+    // 6. The guest. Before, nothing but the answers that the supervisor waits for may be said.
+    if config.open_files.is_some() {
+        guest::descriptors::watch(channel)?;
+    }
     let (end, code) = ready.run();
     fault::at(Point::WorkerDone);
     // The supervisor may be gone or not interested; the exit code is what counts.

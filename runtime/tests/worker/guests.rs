@@ -271,6 +271,31 @@ pub(crate) fn more_files() -> String {
     )
 }
 
+/// Opens `.` of its first preopen 60 times, closes the first of them and opens it once more. Ends
+/// with 0 if every open was fine, with 1 if the 60th failed; traps if the last one failed.
+pub(crate) fn open_many() -> String {
+    command(
+        &format!(
+            r#"{PROC_EXIT}
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))"#
+        ),
+        r#"(data (i32.const 0) ".")
+  (func $open (param $at i32) (result i32)
+    (call $path_open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 2)
+      (i64.const 0) (i64.const 0) (i32.const 0) (local.get $at)))
+  (func (export "_start") (local $count i32) (local $errno i32)
+    (loop $next
+      (local.set $errno (call $open (i32.add (i32.const 8) (i32.shl (local.get $count) (i32.const 2)))))
+      (br_if $next (i32.lt_u
+        (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 60))))
+    (drop (call $fd_close (i32.load (i32.const 8))))
+    (if (call $open (i32.const 8)) (then (unreachable)))
+    (if (local.get $errno) (then (call $proc_exit (i32.const 1)))))"#,
+    )
+}
+
 /// Imports a function that nobody provides.
 pub(crate) fn unknown_import() -> &'static str {
     r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#

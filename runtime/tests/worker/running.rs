@@ -154,6 +154,22 @@ fn files_are_read_and_written_at_places_and_in_pieces() {
 }
 
 #[test]
+fn a_guest_without_a_descriptor_is_told_of_once() {
+    for module in [guests::open_many().into_bytes(), guests::component(&guests::open_many())] {
+        for time in [None, Some(60_000)] {
+            for (open_files, code, told) in [(None, 0, 0), (Some(61), 0, 0), (Some(20), 1, 1)] {
+                let preopens = vec![("/tmp".into(), "/")];
+                let run = Run { preopens, time, open_files, ..Run::new(&module) };
+                let outcome = run.go();
+                assert_eq!(outcome.code(), code, "{open_files:?}: {outcome:?}");
+                let of_it = |message: &&FromWorker| **message == FromWorker::NoDescriptor;
+                assert_eq!(outcome.messages.iter().filter(of_it).count(), told, "{outcome:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn audit_mode_runs_without_landlock_and_with_a_filter_that_lets_all_through() {
     let outcome = Run { mode: Mode::Audit, ..Run::new(guests::hello()) }.go();
     assert_eq!(outcome.code(), 0, "{outcome:?}");

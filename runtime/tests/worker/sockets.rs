@@ -9,6 +9,8 @@ use std::time::Duration;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use wasi_guard::protocol::FromWorker;
+
 use super::harness::Run;
 
 /// The part of WASI 0.2 that the guest uses.
@@ -144,6 +146,28 @@ fn client(port: u16) -> Vec<u8> {
     (if (i32.load8_u (i32.const 128)) (then (unreachable)))
     (call $print (i32.load (i32.const 132)) (i32.load (i32.const 136)))))"#
     );
+    component(&module)
+}
+
+/// Makes 60 TCP sockets and ends with the error code of the last one, or with 0.
+fn many_sockets() -> Vec<u8> {
+    component(
+        r#"(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (import "wasi:sockets/tcp-create-socket@0.2.0" "create-tcp-socket"
+    (func $create (param i32 i32)))
+  (memory (export "memory") 4)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+  (func (export "_start") (local $count i32)
+    (loop $next
+      (call $create (i32.const 0) (i32.const 64))
+      (br_if $next (i32.lt_u
+        (local.tee $count (i32.add (local.get $count) (i32.const 1))) (i32.const 60))))
+    (if (i32.load8_u (i32.const 64)) (then (call $proc_exit (i32.const 1))))))"#,
+    )
+}
+
+fn component(module: &str) -> Vec<u8> {
     let mut module = wat::parse_str(module).unwrap();
     let mut resolve = Resolve::default();
     let package = resolve.push_str("guest.wit", WIT).unwrap();
@@ -177,6 +201,16 @@ fn a_component_talks_to_a_server() {
         let outcome = Run { time, ..Run::new(client(port)) }.go();
         assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "pong"), "{outcome:?}");
         assert_eq!(&answering.join().unwrap(), b"ping");
+    }
+}
+
+#[test]
+fn a_socket_takes_a_descriptor() {
+    for (open_files, code, told) in [(60, 0, 0), (20, 1, 1)] {
+        let outcome = Run { open_files: Some(open_files), ..Run::new(many_sockets()) }.go();
+        assert_eq!(outcome.code(), code, "{outcome:?}");
+        let of_it = |message: &&FromWorker| **message == FromWorker::NoDescriptor;
+        assert_eq!(outcome.messages.iter().filter(of_it).count(), told, "{outcome:?}");
     }
 }
 

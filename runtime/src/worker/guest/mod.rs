@@ -6,6 +6,7 @@
 
 mod component;
 mod context;
+pub mod descriptors;
 mod module;
 mod outcome;
 mod timer;
