@@ -134,7 +134,8 @@ tables! {
         /// Where records of denials go; see [`[audit]`](#audit).
         Audit = "audit": Table, Some("standard error");
         /// Rules for the `wasm_bpf` imports. Not supported yet: a policy that has this table is
-        /// refused. Without it the imports answer "not permitted".
+        /// refused. Without it the imports [answer as for an object that cannot be
+        /// loaded](wasm-bpf.md).
         Bpf = "bpf": Table, Some("not permitted");
     }
 

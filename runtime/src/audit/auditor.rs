@@ -115,6 +115,7 @@ impl Auditor {
                 syscall: syscall.name,
                 arguments: syscall.arguments.map(|value| format!("{value:#x}")),
             }),
+            wasm_bpf: None,
             wanted: Vec::new(),
             rights: Vec::new(),
             verdict: match syscall.verdict {
@@ -128,6 +129,27 @@ impl Auditor {
             errno_number: denied.then_some(libc::EACCES),
             pid: syscall.process,
             tid: syscall.thread,
+        }));
+        self.write("denial", clock::now(), body);
+    }
+
+    /// A guest's BPF object of so many bytes was not loaded, in audit mode neither.
+    pub fn bpf_load(&mut self, bytes: u32, worker: u32) {
+        let body = Body::Denial(Box::new(line::Denial {
+            operation: "wasm_bpf",
+            names: None,
+            socket: None,
+            syscall: None,
+            wasm_bpf: Some(line::WasmBpf { import: "wasm_load_bpf_object", bytes }),
+            wanted: Vec::new(),
+            rights: Vec::new(),
+            verdict: "denied",
+            reason: "never_granted",
+            rule: None,
+            errno: Some("EPERM"),
+            errno_number: Some(libc::EPERM),
+            pid: worker,
+            tid: worker,
         }));
         self.write("denial", clock::now(), body);
     }
@@ -233,6 +255,7 @@ fn body<'a>(denial: &Denial, policy: &'a Policy) -> line::Denial<'a> {
             port: socket.address.map(|address| address.port()),
         }),
         syscall: None,
+        wasm_bpf: None,
         wanted: text::rights(denial.wanted),
         rights: text::rights(denial.rights),
         verdict: if let_through { "would_deny" } else { "denied" },

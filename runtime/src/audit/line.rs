@@ -47,6 +47,8 @@ pub(super) struct Denial<'a> {
     pub(super) socket: Option<Socket>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) syscall: Option<Syscall<'a>>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) wasm_bpf: Option<WasmBpf>,
     pub(super) wanted: Vec<&'static str>,
     pub(super) rights: Vec<&'static str>,
     pub(super) verdict: &'static str,
@@ -99,6 +101,13 @@ pub(super) struct Socket {
 pub(super) struct Syscall<'a> {
     pub(super) syscall: &'a str,
     pub(super) arguments: [String; 6],
+}
+
+/// A call of the guest's to an import of `wasm_bpf`.
+#[derive(Debug, Serialize)]
+pub(super) struct WasmBpf {
+    pub(super) import: &'static str,
+    pub(super) bytes: u32,
 }
 
 #[derive(Debug, Serialize)]

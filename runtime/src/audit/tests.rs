@@ -251,6 +251,19 @@ fn audit_mode_has_a_verdict_of_its_own_and_no_errno() {
 }
 
 #[test]
+fn a_bpf_object_that_is_not_loaded_has_its_size_in_audit_mode_too() {
+    for mode in [Mode::Enforce, Mode::Audit] {
+        let (disk, mut auditor) = auditor(mode);
+        auditor.bpf_load(u32::MAX, 7);
+        let line = disk.lines().pop().unwrap();
+        assert_eq!(line["operation"], "wasm_bpf");
+        assert_eq!(line["bytes"], u32::MAX);
+        assert_eq!((&line["verdict"], &line["errno"]), (&"denied".into(), &"EPERM".into()));
+        assert_eq!(line["pid"], 7);
+    }
+}
+
+#[test]
 fn a_rule_of_the_command_line_names_its_option() {
     let policy = Policy::from_grants(&Grants {
         dirs: vec![("./data".into(), "/data".into())],

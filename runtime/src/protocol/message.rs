@@ -65,6 +65,11 @@ pub enum FromWorker {
     },
     /// The kernel refused the guest a descriptor: `[limits] open_files`. Said once, while it runs.
     NoDescriptor,
+    /// The guest asked for a BPF object to be loaded, which no policy can grant yet.
+    BpfLoad {
+        /// The object's size, as the guest says.
+        bytes: u32,
+    },
 }
 
 /// How a guest ended, as the worker tells it. The exit status of the process is what counts.

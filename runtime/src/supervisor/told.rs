@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use super::{BATCH, Plan, start::Running};
-use crate::protocol::{Channel, ChannelError, End, FromWorker};
+use crate::{
+    audit::Auditor,
+    protocol::{Channel, ChannelError, End, FromWorker},
+};
 
 /// What it has said so far.
 #[derive(Debug, Default)]
@@ -13,6 +16,10 @@ pub(super) struct Told {
     end: Option<End>,
     /// The guest was refused a descriptor; how often it is said does not count.
     no_descriptor: bool,
+    /// BPF objects that the guest asked for, whose records are not written yet: their sizes.
+    bpf_loads: Vec<u32>,
+    /// How many records of them are.
+    bpf_denied: u64,
 }
 
 impl Told {
@@ -21,6 +28,7 @@ impl Told {
         match channel.receive::<FromWorker>(Some(Duration::ZERO)) {
             Ok(FromWorker::Ended(end)) => self.end = Some(end),
             Ok(FromWorker::NoDescriptor) => self.no_descriptor = true,
+            Ok(FromWorker::BpfLoad { bytes }) => self.bpf_loads.push(bytes),
             // Of no further use.
             Ok(_) | Err(ChannelError::TimedOut(_)) => {}
             Err(_) => return false,
@@ -32,6 +40,19 @@ impl Told {
     /// not waited for.
     pub(super) fn hear_last(&mut self, channel: &Channel) {
         let _ = (0..BATCH).find(|_| !self.hear(channel));
+    }
+
+    /// Writes the records of what was heard and denied.
+    pub(super) fn record(&mut self, worker: u32, auditor: &mut Auditor) {
+        for bytes in self.bpf_loads.drain(..) {
+            self.bpf_denied += 1;
+            auditor.bpf_load(bytes, worker);
+        }
+    }
+
+    /// How many denials were recorded.
+    pub(super) fn denied(&self) -> u64 {
+        self.bpf_denied
     }
 
     /// The guest was stopped because its time was over.
@@ -66,12 +87,16 @@ mod tests {
         for _ in 0..50 {
             worker.send(&FromWorker::NoDescriptor).unwrap();
         }
+        for bytes in [1, u32::MAX] {
+            worker.send(&FromWorker::BpfLoad { bytes }).unwrap();
+        }
         let end = End::Exit { code: 3 };
         worker.send(&FromWorker::Ended(end.clone())).unwrap();
         drop(worker);
         told.hear_last(&ours);
         assert_eq!((told.files_ran_out(Some(7)), told.files_ran_out(None)), (Some(7), None));
         assert_eq!(told.end, Some(end));
+        assert_eq!(told.bpf_loads, [1, u32::MAX]);
         assert!(!told.hear(&ours));
     }
 }

@@ -216,6 +216,7 @@ pub(crate) fn watch(
         running.reload.attend(signals.hangup.take(), &mut running.guest, &mut auditor);
         if ready.1 {
             listening = told.hear(&running.channel);
+            told.record(running.worker.pid(), &mut auditor);
         }
         if ready.0 {
             break;
@@ -227,11 +228,12 @@ pub(crate) fn watch(
         log.flush();
     }
     told.hear_last(&running.channel);
+    told.record(running.worker.pid(), &mut auditor);
     // Nobody adds to them any more.
     running.reload.drain(usize::MAX, &mut running.guest, &mut auditor);
     let mut counts = running.guest.counts();
     // The self-test's denial is ours, not the guest's.
-    counts.denied = counts.denied.saturating_sub(1) + running.syscalls.denied();
+    counts.denied = counts.denied.saturating_sub(1) + running.syscalls.denied() + told.denied();
     if counts.lost > 0 {
         auditor.loss(counts.lost);
     }

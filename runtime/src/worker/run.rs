@@ -79,8 +79,15 @@ pub fn run(
     fault::at(Point::WorkerMayLoad);
 
     // 4. Everything that needs executable memory.
-    let ready =
-        guest::prepare(machine, event_loop, config, &options, File::from(artifact), preopens)?;
+    let ready = guest::prepare(
+        channel,
+        machine,
+        event_loop,
+        config,
+        &options,
+        File::from(artifact),
+        preopens,
+    )?;
     fault::at(Point::WorkerLoaded);
 
     // 5. From here on there is none.

@@ -10,15 +10,17 @@ pub mod descriptors;
 mod module;
 mod outcome;
 mod timer;
+mod wasm_bpf;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
 
 use super::failure::{Failure, Step as _, wasmtime_chain};
-use crate::protocol::{CompileStep, End, Kind, Options, RunConfig};
+use crate::protocol::{Channel, CompileStep, End, Kind, Options, RunConfig};
 use timer::Timer;
 
 /// What wasmtime's command line allows the guest and the host to exchange in one call.
@@ -48,6 +50,7 @@ enum Loaded {
 
 /// What both kinds of guest are started with.
 struct Start<'a> {
+    supervisor: &'a Arc<Channel>,
     config: &'a RunConfig,
     options: &'a Options,
     engine: &'a Engine,
@@ -108,6 +111,7 @@ impl EventLoop {
 /// # Errors
 /// [`Failure::incompatible`] if wasmtime refuses the artifact; else the step that failed.
 pub fn prepare(
+    supervisor: &Arc<Channel>,
     machine: Machine,
     EventLoop(runtime): EventLoop,
     config: &RunConfig,
@@ -117,7 +121,7 @@ pub fn prepare(
 ) -> Result<Ready, Failure> {
     let Machine { engine, linker, timeout, fuel } = machine;
     let context = context::build(config, options, timeout.is_some(), preopens)?;
-    let start = Start { config, options, engine: &engine, timeout, fuel };
+    let start = Start { supervisor, config, options, engine: &engine, timeout, fuel };
     // Sockets and timers of WASI look for the event loop when they are made.
     let guest = {
         let _inside = runtime.enter();
@@ -224,7 +228,7 @@ fn failed(step: &'static str) -> impl Fn(wasmtime::Error) -> Failure {
 
 fn unlinked(error: wasmtime::Error) -> Failure {
     failed(CompileStep::Link.text())(error).hint(
-        "wasi-guard provides WASI preview 1 to modules and WASI 0.2 (wasi:cli without http) to \
+        "wasi-guard provides WASI preview 1 and `wasm_bpf` to modules and WASI 0.2 (wasi:cli without http) to \
          components",
     )
 }

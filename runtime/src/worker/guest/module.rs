@@ -9,6 +9,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::super::failure::{Failure, wasmtime_chain};
 use super::super::sys;
+use super::wasm_bpf::{self, Broker};
 use super::{HOSTCALL_FUEL, Start, failed, limits, unlinked};
 use crate::protocol::{CompileStep, Options};
 
@@ -19,6 +20,13 @@ const PREVIEW0: &str = "wasi_unstable";
 pub(in super::super) struct Host {
     wasi: WasiP1Ctx,
     limits: StoreLimits,
+    bpf: Broker,
+}
+
+impl Host {
+    pub(super) const fn bpf(&self) -> &Broker {
+        &self.bpf
+    }
 }
 
 /// Links modules with WASI.
@@ -42,7 +50,11 @@ pub(super) fn load(
     module.initialize_copy_on_write_image().map_err(failed("prepare the guest's memory"))?;
     let instance = link(&mut linker, start.options, &module)?;
 
-    let host = Host { wasi: context.build_p1(), limits: limits(start.config, start.options) };
+    let host = Host {
+        wasi: context.build_p1(),
+        limits: limits(start.config, start.options),
+        bpf: Broker::new(start.supervisor),
+    };
     let mut store = Store::new(start.engine, host);
     store.limiter(|host| &mut host.limits);
     let fuel = start.options.common().wasi.hostcall_fuel.unwrap_or(HOSTCALL_FUEL);
@@ -141,6 +153,7 @@ fn link(
         wasmtime_wasi::p0::add_to_linker_async(linker, |host: &mut Host| &mut host.wasi)
             .map_err(failed(CompileStep::Link.text()))?;
     }
+    wasm_bpf::add_to_linker(linker, module).map_err(failed(CompileStep::Link.text()))?;
     if options.common().wasm.unknown_imports_trap == Some(true) {
         linker.define_unknown_imports_as_traps(module).map_err(failed(CompileStep::Link.text()))?;
     }

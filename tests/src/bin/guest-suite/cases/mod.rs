@@ -14,6 +14,7 @@ mod python;
 mod reload;
 mod signals;
 mod unchecked;
+mod wasm_bpf;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -29,6 +30,7 @@ pub(crate) static EVERY: &[&[Case]] = &[
     preopens::CASES,
     unchecked::CASES,
     network::CASES,
+    wasm_bpf::CASES,
     limits::CASES,
     signals::CASES,
     reload::CASES,
