@@ -93,14 +93,16 @@ impl Isolation {
         flags as u64
     }
 
-    /// Capabilities that the worker needs to give up its rights, where its user is not root: in its
-    /// own user namespace alone.
+    /// Capabilities that the worker needs to give up its rights, where it is not root in its own
+    /// user namespace: in that namespace alone.
     pub(crate) fn ambient(&self) -> &'static [u32] {
         /// uapi/linux/capability.h.
         const SETGID: u32 = 6;
         const SETUID: u32 = 7;
         const SETPCAP: u32 = 8;
-        if rustix::process::geteuid().is_root() { &[] } else { &[SETGID, SETUID, SETPCAP] }
+        let known = [self.identity.user, self.identity.file_user].contains(&0);
+        // Whoever is root there has all of them as a matter of course.
+        if known && rustix::process::geteuid().is_root() { &[] } else { &[SETGID, SETUID, SETPCAP] }
     }
 
     /// Tells the kernel which ids the namespace of the process `pid` knows: each by its own
@@ -160,6 +162,17 @@ mod tests {
         }
         let last = Identity::of_guest(u64::MAX);
         assert!(last.user == last.file_user || last.user == 0x77ff_ffff, "{last:?}");
+    }
+
+    #[test]
+    fn whoever_is_not_root_in_its_namespace_is_given_what_it_must_give_up() {
+        let capabilities = |user, file_user| {
+            let identity = Identity { user, group: user, file_user, file_group: file_user };
+            Isolation { identity, network: true }.ambient()
+        };
+        assert_eq!(capabilities(7, 7), [6, 7, 8]);
+        let root = rustix::process::geteuid().is_root();
+        assert_eq!(capabilities(7, 0).is_empty(), root);
     }
 
     #[test]

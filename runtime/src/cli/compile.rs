@@ -70,6 +70,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         fuel,
         epochs,
         target: args.target.as_deref(),
+        isolated: None,
         worker: OWN_EXECUTABLE.as_ref(),
     };
     let cache = open_cache(args)?;

@@ -5,6 +5,7 @@
 //! Relied on by the supervisor and by `wasi-guard compile`. Works without root, without BPF and
 //! without Landlock.
 
+mod child;
 mod content;
 mod process;
 mod source;
@@ -19,6 +20,7 @@ pub use sys::worker_command;
 
 use crate::cache::{Cache, Key, Lookup};
 use crate::protocol::{CompileStep, Kind, Layers, Options};
+use crate::supervisor::Signals;
 
 /// Path of the running executable, to start a worker from.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
@@ -36,6 +38,10 @@ pub struct Request<'a> {
     pub epochs: bool,
     /// Target triple; `None`: this machine with all its features.
     pub target: Option<&'a str>,
+    /// The compiler gets namespaces of its own, or there is no artifact. For whoever runs guests:
+    /// it takes a host and rights that `wasi-guard compile` does not ask for. As the first process
+    /// of its pid namespace the compiler does not hear these signals, so they end the wait for it.
+    pub isolated: Option<&'a Signals>,
     /// Executable that a worker is made from: [`OWN_EXECUTABLE`], except in tests.
     pub worker: &'a Path,
 }
@@ -79,11 +85,13 @@ pub struct Error {
     pub cause: String,
     /// What can be done about it.
     pub hint: Option<String>,
+    /// The signal that ended the wait for the compiler.
+    pub signal: Option<i32>,
 }
 
 impl Error {
     fn new(step: impl Into<String>, cause: impl std::fmt::Display) -> Self {
-        Self { step: step.into(), cause: cause.to_string(), hint: None }
+        Self { step: step.into(), cause: cause.to_string(), hint: None, signal: None }
     }
 
     /// Whether the module itself is to blame: not Wasm, invalid, something missing.

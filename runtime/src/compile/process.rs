@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use wasi_guard_enforce::{
@@ -12,11 +12,13 @@ use wasi_guard_enforce::{
     isolation::Identity,
 };
 
-use super::{Error, Request, source, sys};
+use super::child::Compiler;
+use super::{Error, Request, source};
 use crate::protocol::{
     CONFIG_FD, CONTROL_FD, Channel, ChannelError, CompileConfig, CompileStep, FIRST_FD, FromWorker,
     Kind, Layers, Role, WorkerConfig,
 };
+use crate::supervisor::{Signals, Woken};
 
 /// Wall time for one module. Its CPU time is limited as well, by the worker itself.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -34,8 +36,9 @@ pub(super) struct Compiled {
 pub(super) fn run(module: &File, request: &Request<'_>) -> Result<Compiled, Error> {
     let step = "start the compiler";
     let output = source::memfd("wasi-guard-artifact").map_err(|error| Error::new(step, error))?;
+    let identity = Identity::of_compiler();
     let config = WorkerConfig::new(Role::Compile(CompileConfig {
-        identity: Identity::of_compiler().into(),
+        identity: identity.into(),
         name: request.name.to_owned(),
         module: MODULE,
         output: OUTPUT,
@@ -51,29 +54,45 @@ pub(super) fn run(module: &File, request: &Request<'_>) -> Result<Compiled, Erro
     let for_worker = copy(&output).map_err(|error| Error::new(step, error))?;
     let descriptors =
         vec![(theirs, CONTROL_FD), (config, CONFIG_FD), (module, MODULE), (for_worker, OUTPUT)];
-    let mut command = sys::worker_command(request.worker, descriptors);
-    // Only a crash writes to stdout or stderr, and it must not appear in the guest's output.
-    command.stdin(Stdio::null()).stdout(io::stderr()).stderr(Stdio::inherit());
-    let child = command.spawn().map_err(|error| Error {
-        hint: Some(format!("is {} executable here?", request.worker.display())),
-        ..Error::new(step, error)
-    })?;
-    // Closes our copy of the worker's end of the socket, so that its death is seen.
-    drop(command);
-    let mut child = Guard(child);
+    let mut compiler = match request.isolated {
+        Some(_) => Compiler::isolated(request.worker, identity, descriptors)?,
+        None => Compiler::plain(request.worker, descriptors)?,
+    };
     fault::at(Point::CompilerStarted);
-    let answer = listen(&channel);
-    let status = child.end();
+    let answer = listen(&channel, request.isolated)?;
+    let status = compiler.end();
     finish(answer, status, output)
 }
 
 /// The first message that is an answer.
-fn listen(channel: &Channel) -> Result<FromWorker, ChannelError> {
+///
+/// # Errors
+/// If one of the signals came first.
+fn listen(
+    channel: &Channel,
+    signals: Option<&Signals>,
+) -> Result<Result<FromWorker, ChannelError>, Error> {
     loop {
-        match channel.receive(Some(LIMIT))? {
-            FromWorker::Hardened { .. } => {}
+        if let Some(signals) = signals {
+            wait(channel, signals)?;
+        }
+        match channel.receive(Some(LIMIT)) {
+            Ok(FromWorker::Hardened { .. }) => {}
             answer => return Ok(answer),
         }
+    }
+}
+
+/// Waits for a message, or for one of the signals, which is an error.
+fn wait(channel: &Channel, signals: &Signals) -> Result<(), Error> {
+    let step = CompileStep::Compile.text();
+    match signals.or_readable(&[channel.as_fd()], LIMIT) {
+        Ok(Woken::Readable(_)) => Ok(()),
+        Ok(Woken::Signal(signal)) => {
+            Err(Error { signal: Some(signal), ..Error::new(step, format!("signal {signal} came")) })
+        }
+        Ok(Woken::TimedOut) => Err(Error::new(step, ChannelError::TimedOut(LIMIT))),
+        Err(error) => Err(Error::new(error.step, error.causes.join("\n"))),
     }
 }
 
@@ -93,7 +112,9 @@ fn finish(
             }
             Ok(Compiled { file: output, kind, layers, imports_checked })
         }
-        Ok(FromWorker::Failed { step, message, hint }) => Err(Error { step, cause: message, hint }),
+        Ok(FromWorker::Failed { step, message, hint }) => {
+            Err(Error { hint, ..Error::new(step, message) })
+        }
         Ok(other) => Err(Error::new(step, format!("the compiler sent {other:?}"))),
         Err(ChannelError::Closed) => Err(died(status)),
         Err(error) => Err(Error::new(step, error)),
@@ -114,35 +135,5 @@ fn died(status: io::Result<ExitStatus>) -> Error {
     Error {
         hint: Some(hint.to_owned()),
         ..Error::new(step, format!("the compiler ended early ({status})"))
-    }
-}
-
-/// Leaves no child behind, whatever happens.
-struct Guard(Child);
-
-impl Guard {
-    /// After its answer the worker has nothing to do any more; if it is hostile, it ends here.
-    fn end(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.0.try_wait()? {
-            return Ok(status);
-        }
-        // A worker that just answered is about to end on its own: its own status says more than
-        // the signal does.
-        for _ in 0..20 {
-            std::thread::sleep(Duration::from_millis(1));
-            if let Some(status) = self.0.try_wait()? {
-                return Ok(status);
-            }
-        }
-        self.0.kill()?;
-        self.0.wait()
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Both fail only if the child is gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

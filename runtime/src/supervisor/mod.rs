@@ -30,7 +30,8 @@ use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
 pub use error::Error;
 pub(crate) use plan::{HOST_HINT, unfit};
 pub(crate) use reload::{connect, sweep_sockets};
-pub use watch::Outcome;
+pub(crate) use watch::Woken;
+pub use watch::{Outcome, Signals};
 
 use crate::{
     audit::{About, Auditor, Sink},
@@ -42,7 +43,6 @@ use crate::{
 use plan::Plan;
 use start::Started;
 use wasi_guard_enforce::host;
-use watch::Signals;
 
 /// Where a guest's grants come from.
 #[derive(Clone, Debug)]
@@ -129,10 +129,14 @@ pub fn run(job: &Job, options: &Options) -> Result<Outcome, Error> {
         fuel: plan.fuel.is_some(),
         epochs: plan.time.is_some(),
         target: None,
+        isolated: Some(&signals),
         worker: compile::OWN_EXECUTABLE.as_ref(),
     };
     let cache = open_cache(job);
-    let mut artifact = compile::obtain(&mut source, &request, cache.as_ref()).map_err(of_module)?;
+    let mut artifact = match compile::obtain(&mut source, &request, cache.as_ref()) {
+        Ok(artifact) => artifact,
+        Err(error) => return no_artifact(error, &plan),
+    };
     let mut auditor = Auditor::new(
         sink,
         About {
@@ -154,13 +158,23 @@ pub fn run(job: &Job, options: &Options) -> Result<Outcome, Error> {
                 if job.verbose {
                     report::warning(&format!("the module is compiled anew: {reason}"));
                 }
-                artifact = compile::obtain_anew(&mut source, &request, cache.as_ref())
-                    .map_err(of_module)?;
+                artifact = match compile::obtain_anew(&mut source, &request, cache.as_ref()) {
+                    Ok(artifact) => artifact,
+                    Err(error) => return no_artifact(error, &plan),
+                };
             }
         }
     }
     Err(Error::new("load the compiled module: wasmtime refuses it twice")
         .hint("remove the cache directory; if it happens again, please report it"))
+}
+
+/// The end of a run that has come to no artifact.
+fn no_artifact(error: compile::Error, plan: &Plan) -> Result<Outcome, Error> {
+    match error.signal {
+        Some(signal) => Ok(Outcome::Signalled(signal)),
+        None => Err(Error::of_module(error, &plan.module)),
+    }
 }
 
 /// The cache, or none with a warning: a run must not fail because nothing can be kept.

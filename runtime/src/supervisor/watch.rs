@@ -42,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// The signals that end a run or ask for the policy anew, as something to poll: a socket for each.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub struct Signals {
     readers: Vec<(i32, UnixStream)>,
     /// SIGHUP asks for the policy anew.
     reloads: bool,

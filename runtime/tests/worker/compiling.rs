@@ -67,6 +67,7 @@ fn an_artifact_for_all_cpus_runs_here_and_one_for_others_is_made_unlinked() {
             fuel: false,
             epochs: false,
             target: Some(target),
+            isolated: None,
             worker: Path::new(EXECUTABLE),
         };
         let mut source = Source::read(file_with(guests::hello().as_bytes())).unwrap();
@@ -142,6 +143,7 @@ fn an_incompatible_entry_is_replaced() {
         fuel: false,
         epochs: false,
         target: None,
+        isolated: None,
         worker: Path::new(EXECUTABLE),
     };
     let mut source = Source::read(file_with(guests::hello().as_bytes())).unwrap();

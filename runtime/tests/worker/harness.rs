@@ -110,6 +110,7 @@ impl Run {
             fuel: self.fuel.is_some(),
             epochs: self.time.is_some() || options.timeout().is_some(),
             target: None,
+            isolated: None,
             worker: &worker(),
         };
         let mut source = Source::read(file_with(&self.module))?;

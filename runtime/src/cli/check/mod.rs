@@ -128,6 +128,7 @@ fn module(path: &Path, policy: &Policy, options: &crate::protocol::Options) -> R
         fuel: options.fuel().is_some() || policy.limits.fuel.is_some_and(|fuel| fuel > 0),
         epochs: options.timeout().is_some() || policy.limits.time.is_some(),
         target: None,
+        isolated: None,
         worker: OWN_EXECUTABLE.as_ref(),
     };
     let artifact = match compile::obtain(&mut source, &request, None) {

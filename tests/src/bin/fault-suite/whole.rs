@@ -130,10 +130,10 @@ fn told(point: Point, output: &Output) -> Result<()> {
     let (code, text) = match point {
         // The artifact was there.
         Point::CompilerTold => (0, "\"record\":\"end\""),
-        Point::CompilerHardened | Point::CompilerDone => {
-            (125, "the compiler ended early (signal: 9")
-        }
         // The first process of a pid namespace cannot send SIGKILL to itself: it crashes.
+        Point::CompilerHardened | Point::CompilerDone => {
+            (125, "the compiler ended early (signal: 11")
+        }
         Point::WorkerMayStart | Point::WorkerDone | Point::WorkerEndSaid => (139, "\"signal\":11"),
         _ => (125, "it ended: Killed(11)"),
     };

@@ -4,6 +4,7 @@ mod audit;
 mod cache;
 mod capabilities;
 mod command;
+mod compiler;
 mod crowd;
 mod files;
 mod host;
@@ -35,6 +36,7 @@ pub(crate) static EVERY: &[&[Case]] = &[
     signals::CASES,
     reload::CASES,
     cache::CASES,
+    compiler::CASES,
     host::CASES,
     capabilities::CASES,
     python::CASES,

@@ -1,0 +1,154 @@
+//! The compiler's process: how it is started, and how it ends.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use wasi_guard_enforce::{
+    fault,
+    isolation::{Identity, Isolation},
+    privilege::AsRoot,
+    spawn::{self, Ended, Process},
+};
+
+use super::{Error, sys};
+use crate::protocol::WORKER_NAME;
+
+const STEP: &str = "start the compiler";
+/// How long a compiler that has answered may take to end by itself: its own status says more than
+/// the signal does.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Leaves no process behind, whatever happens.
+pub(super) struct Compiler(Started);
+
+enum Started {
+    Plain(Child),
+    Isolated(Process),
+}
+
+impl Compiler {
+    /// Starts `worker` with these descriptors, in the caller's namespaces.
+    pub(super) fn plain(worker: &Path, descriptors: Vec<(OwnedFd, RawFd)>) -> Result<Self, Error> {
+        // The caller's copies of the descriptors go with the command, so that the worker's death
+        // is seen.
+        let mut command = sys::worker_command(worker, descriptors);
+        // Only a crash writes to stdout or stderr, and it must not appear in the guest's output.
+        command.stdin(Stdio::null()).stdout(io::stderr()).stderr(Stdio::inherit());
+        let child = command.spawn().map_err(|error| not_here(error, worker))?;
+        Ok(Self(Started::Plain(child)))
+    }
+
+    /// Starts it in namespaces of its own, with no network. There is no way around them: what the
+    /// host does not allow is an error.
+    pub(super) fn isolated(
+        worker: &Path,
+        identity: Identity,
+        descriptors: Vec<(OwnedFd, RawFd)>,
+    ) -> Result<Self, Error> {
+        let executable = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(worker);
+        let executable = executable.map_err(|error| not_here(error, worker))?;
+        let nothing = File::open("/dev/null").map_err(|error| Error::new(STEP, error))?;
+        let stderr = io::stderr();
+        let mut given: Vec<(BorrowedFd<'_>, RawFd)> =
+            vec![(nothing.as_fd(), libc::STDIN_FILENO), (stderr.as_fd(), libc::STDOUT_FILENO)];
+        given.extend(descriptors.iter().map(|(fd, number)| (fd.as_fd(), *number)));
+        let name = CString::new(WORKER_NAME).map_err(|error| Error::new(STEP, error))?;
+        let environment = fault::environment();
+        let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
+        let request = spawn::Request {
+            arguments: &[&name],
+            environment: &environment,
+            descriptors: &given,
+            isolation: Some(Isolation { identity, network: true }),
+        };
+        // For the maps of ids, which are root's where the executable has file capabilities.
+        let _root = AsRoot::enter().map_err(of_enforce)?;
+        let process = spawn::spawn(None, &executable, &request).map_err(of_enforce)?;
+        Ok(Self(Started::Isolated(process)))
+    }
+
+    /// After its answer it has nothing to do any more; if it is hostile, it ends here.
+    pub(super) fn end(&mut self) -> io::Result<ExitStatus> {
+        match &mut self.0 {
+            Started::Plain(child) => {
+                for _ in 0..PATIENCE.as_millis() {
+                    if let Some(status) = child.try_wait()? {
+                        return Ok(status);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                child.kill()?;
+                child.wait()
+            }
+            Started::Isolated(process) => {
+                let pidfd = process.pidfd();
+                let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+                let limit = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+                // Interrupted or not in time: then by force.
+                if !matches!(poll(&mut fds, Some(&limit)), Ok(1)) {
+                    process.signal(Signal::KILL).map_err(io::Error::other)?;
+                }
+                process.wait().map(status).map_err(io::Error::other)
+            }
+        }
+    }
+}
+
+impl Drop for Compiler {
+    fn drop(&mut self) {
+        // All of these fail only if the process is gone already.
+        match &mut self.0 {
+            Started::Plain(child) => {
+                let _ = (child.kill(), child.wait());
+            }
+            Started::Isolated(process) => {
+                let _ = (process.signal(Signal::KILL), process.wait());
+            }
+        }
+    }
+}
+
+/// As waitpid(2) tells it.
+fn status(ended: Ended) -> ExitStatus {
+    ExitStatus::from_raw(match ended {
+        Ended::Exited(code) => code << 8,
+        Ended::Killed(signal) => signal,
+    })
+}
+
+fn not_here(error: io::Error, worker: &Path) -> Error {
+    Error {
+        hint: Some(format!("is {} executable here?", worker.display())),
+        ..Error::new(STEP, error)
+    }
+}
+
+fn of_enforce(error: wasi_guard_enforce::Error) -> Error {
+    let mut causes = vec![error.to_string()];
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    Error { hint: error.hint, ..Error::new(STEP, causes.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_as_by_the_system() {
+        assert_eq!(status(Ended::Exited(3)).code(), Some(3));
+        assert_eq!(status(Ended::Killed(libc::SIGSYS)).signal(), Some(libc::SIGSYS));
+    }
+}
