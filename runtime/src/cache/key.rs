@@ -13,6 +13,9 @@ pub struct Key(Hash);
 /// that form.
 const WASMTIME: &str = "48";
 
+/// What an entry's file name ends in.
+const ENDING: &str = ".cwasm";
+
 impl Key {
     /// The key for a module.
     #[must_use]
@@ -42,7 +45,14 @@ impl Key {
     /// The entry's file name.
     #[must_use]
     pub fn file_name(&self) -> String {
-        format!("{}.cwasm", self.0.to_hex())
+        format!("{}{ENDING}", self.0.to_hex())
+    }
+
+    /// The key whose entry has this name, if an entry can have it.
+    #[must_use]
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let key = Hash::from_hex(name.strip_suffix(ENDING)?).ok().map(Self)?;
+        (key.file_name() == name).then_some(key)
     }
 }
 
@@ -59,5 +69,11 @@ mod tests {
         assert_ne!(key, Key::new(&module, "aarch64", "-O2"));
         assert_ne!(key, Key::new(&module, "x86_64", "-O1"));
         assert_ne!(key, Key::new(&module, "x86_64-", "O2"));
+        let name = key.file_name();
+        assert_eq!(Key::of_file_name(&name), Some(key));
+        for other in [&name[1..], name.trim_end_matches(".cwasm"), &name.to_uppercase(), ""] {
+            assert_eq!(Key::of_file_name(other), None);
+        }
+        assert_eq!(Key::of_file_name(&format!("{}.cwasm", "A".repeat(64))), None);
     }
 }

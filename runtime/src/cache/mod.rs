@@ -3,6 +3,7 @@
 //! Relied on by [`crate::compile`]. An entry is found by what was compiled and how; it is believed
 //! only after its checksum was compared, and only if nobody else could have written it.
 
+mod collect;
 mod entry;
 mod key;
 
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use wasi_guard_enforce::fault::{self, Point};
 
+pub use collect::Collected;
 pub use key::Key;
 
 use crate::protocol::Kind;
@@ -82,6 +84,17 @@ impl Cache {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed(errno.into())),
         }
+        let cache = Self::of_directory(path)?;
+        // Where it is of no use, it is not missed: somebody writes, or the file system has no locks.
+        if let Ok(lock) = cache.lock(FlockOperation::NonBlockingLockExclusive) {
+            cache.sweep(&lock);
+        }
+        Ok(cache)
+    }
+
+    /// Opens the directory as it is.
+    fn of_directory(path: &Path) -> Result<Self, CacheError> {
+        let failed = |source: io::Error| CacheError::Io { path: path.to_owned(), source };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let directory = open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
         let stat = fstat(&directory).map_err(|errno| failed(errno.into()))?;
@@ -94,27 +107,22 @@ impl Cache {
         };
         match problem {
             Some(problem) => Err(CacheError::Unsafe { path: path.to_owned(), problem }),
-            None => {
-                let cache = Self { directory, path: path.to_owned() };
-                cache.sweep();
-                Ok(cache)
-            }
+            None => Ok(Self { directory, path: path.to_owned() }),
         }
     }
 
-    /// Removes files that were never finished. Each writer holds the directory's lock, shared with
+    /// Removes files that were never finished and tells how many these were. Each writer holds the directory's lock, shared with
     /// others, from before its file has a name until it has its last one; so whoever gets the lock
     /// for himself alone meets nobody's file but a dead one's.
     ///
     /// Files without a name (`O_TMPFILE`) would leave nothing, but not every file system has them, and
     /// they cannot take an entry's place in one step.
-    fn sweep(&self) {
-        // Where it is of no use, it is not missed: somebody writes, or the file system has no locks.
-        let Ok(lock) = self.lock(FlockOperation::NonBlockingLockExclusive) else { return };
-        let Ok(entries) = Dir::read_from(&lock) else { return };
-        for entry in entries.flatten().filter(|entry| is_temporary(entry.file_name().to_bytes())) {
-            let _ = unlinkat(&self.directory, entry.file_name(), AtFlags::empty());
-        }
+    fn sweep(&self, lock: &OwnedFd) -> usize {
+        let Ok(entries) = Dir::read_from(lock) else { return 0 };
+        let entries = entries.flatten().filter(|it| is_temporary(it.file_name().to_bytes()));
+        let removed = entries
+            .filter(|it| unlinkat(&self.directory, it.file_name(), AtFlags::empty()).is_ok());
+        removed.count()
     }
 
     /// The lock, held as long as what is returned. A descriptor of its own, for a lock belongs to
@@ -149,19 +157,24 @@ impl Cache {
     /// Looks for an entry and checks it. What cannot be believed is removed.
     #[must_use]
     pub fn lookup(&self, key: &Key) -> Lookup {
-        let name = key.file_name();
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let result = match openat(&self.directory, name.as_str(), flags, Mode::empty()) {
-            Ok(fd) => entry::check(File::from(fd), key),
-            Err(Errno::NOENT) => return Lookup::Miss,
-            Err(errno) => Err(format!("it cannot be opened: {errno}")),
-        };
-        match result {
-            Ok((file, kind)) => Lookup::Hit { file, kind },
-            Err(why) => {
+        match self.check(key) {
+            None => Lookup::Miss,
+            Some(Ok((file, kind))) => Lookup::Hit { file, kind },
+            Some(Err(why)) => {
                 self.remove(key);
                 Lookup::Removed(why)
             }
+        }
+    }
+
+    /// The entry, if there is one, or why it cannot be believed.
+    fn check(&self, key: &Key) -> Option<Result<(File, Kind), String>> {
+        let name = key.file_name();
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        match openat(&self.directory, name.as_str(), flags, Mode::empty()) {
+            Ok(fd) => Some(entry::check(File::from(fd), key)),
+            Err(Errno::NOENT) => None,
+            Err(errno) => Some(Err(format!("it cannot be opened: {errno}"))),
         }
     }
 

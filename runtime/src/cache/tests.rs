@@ -172,3 +172,43 @@ fn the_file_of_a_writer_that_lives_stays() {
     Cache::open(fixture.cache.path()).unwrap();
     assert_eq!(names(&fixture), [fixture.key.file_name()]);
 }
+
+#[test]
+fn collecting_removes_what_is_of_no_use_and_nothing_else() {
+    let fixture = Fixture::new();
+    fixture.store(b"artifact");
+    let place = |name: &str| fixture.cache.path().join(name);
+    std::fs::write(place("notes.cwasm"), b"somebody else's").unwrap();
+    let before = names(&fixture);
+    let good = std::fs::read(fixture.entry()).unwrap();
+    // Damaged, of another version's format, another module's.
+    let [mut damaged, mut format] = [good.clone(), good.clone()];
+    damaged[0] ^= 1;
+    *format.last_mut().unwrap() += 1;
+    for (digit, bytes) in [("a", &damaged), ("b", &format), ("c", &good), ("d", &Vec::new())] {
+        std::fs::write(place(&format!("{}.cwasm", digit.repeat(64))), bytes).unwrap();
+    }
+    drop(fixture.cache.temporary(&fixture.key).unwrap());
+    let writing = fixture.cache.lock(FlockOperation::LockShared).unwrap();
+    let error = Cache::collect(fixture.cache.path()).unwrap_err();
+    assert!(matches!(&error, CacheError::Io { .. }), "{error:?}");
+    assert_eq!(names(&fixture).len(), before.len() + 5);
+    drop(writing);
+    let collected = Cache::collect(fixture.cache.path()).unwrap();
+    assert_eq!(collected, Some(Collected { unfinished: 1, unusable: 4 }));
+    assert_eq!(names(&fixture), before);
+    let again = Cache::collect(fixture.cache.path()).unwrap();
+    assert_eq!(again, Some(Collected::default()));
+    assert!(matches!(fixture.cache.lookup(&fixture.key), Lookup::Hit { .. }));
+}
+
+#[test]
+fn collecting_makes_no_cache_and_uses_none_that_is_open_to_others() {
+    let fixture = Fixture::new();
+    let path = fixture.directory.path().join("none");
+    assert!(matches!(Cache::collect(&path), Ok(None)));
+    assert!(!path.exists());
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(matches!(Cache::collect(&path), Err(CacheError::Unsafe { .. })));
+}

@@ -13,6 +13,7 @@ use crate::program::{Outcome, guarded};
 pub(super) const CASES: &[Case] = &[
     Case { name: "cache_is_filled_ahead_and_used", run: filled_ahead },
     Case { name: "cache_entry_that_was_changed_is_compiled_anew", run: changed_entry },
+    Case { name: "cache_is_cleaned_by_gc", run: cleaned },
     Case { name: "cache_on_a_full_disk_costs_a_warning", run: full_disk },
     Case { name: "cache_that_others_can_write_is_not_used", run: unsafe_directory },
 ];
@@ -59,6 +60,30 @@ fn changed_entry(lab: &Lab) -> Result<()> {
     }
     fs::write(&entry, &good[..good.len() / 2])?;
     run(&folder)?.exits(0)?.prints("hello\n")?.says("warning: ")?;
+    Ok(())
+}
+
+/// What is of no use goes, what is stays.
+fn cleaned(lab: &Lab) -> Result<()> {
+    let folder = lab.folder()?;
+    let cache = folder.text("cache");
+    let gc = || guarded(&["gc", "--cache", &cache]).finish();
+    gc()?.exits(0)?.prints("nothing was left\n")?.is_quiet()?;
+    ensure!(!folder.path("cache").exists(), "gc made a cache");
+    run(&folder)?.exits(0)?.is_quiet()?;
+    let entry = entries(&folder)?.pop().context("there is an entry")?;
+    let digest = "0".repeat(64);
+    let unfinished = folder.path("cache").join(format!(".{digest}.cwasm.1.0"));
+    let unusable = folder.path("cache").join(format!("{digest}.cwasm"));
+    fs::write(&unfinished, "half")?;
+    fs::copy(&entry, &unusable)?;
+    gc()?.exits(0)?.is_quiet()?.prints(
+        "unfinished files in the cache: 1 removed\nunusable entries of the cache: 1 removed\n",
+    )?;
+    ensure!(entries(&folder)? == [entry], "{:?}", entries(&folder)?);
+    gc()?.exits(0)?.prints("nothing was left\n")?;
+    fs::set_permissions(folder.path("cache"), fs::Permissions::from_mode(0o755))?;
+    gc()?.exits(0)?.says("warning: ")?.says("open to other users")?;
     Ok(())
 }
 
