@@ -1,7 +1,7 @@
 //! For wasi-guard's own tests only, behind the feature `test-captive-worker`: a host function that
 //! makes the system calls that the suite asks for. It stands in for a guest that has taken over its
 //! worker: the worker is a real one up to the guest's first instruction, and from there on native
-//! code does in it what it likes.
+//! code does in it what it likes. In the same way a module with a script takes over its compiler.
 
 use std::io::Write as _;
 
@@ -25,4 +25,13 @@ pub(super) fn add_to_linker<T: 'static>(linker: &mut Linker<T>) -> wasmtime::Res
         }
     })?;
     Ok(())
+}
+
+/// Does what the module says, if it is one that takes over its compiler: see
+/// [`wasi_guard_captive::module`]. The answer goes to stderr, the only way out.
+///
+/// # Errors
+/// If there is no way to answer, or the module's script cannot be read.
+pub(super) fn obey(module: &[u8]) -> std::io::Result<()> {
+    wasi_guard_captive::serve_module(module, rustix::stdio::stderr())
 }

@@ -42,6 +42,8 @@ pub fn compile(
 
     fault::at(Point::CompilerHardened);
     let bytes = read(module)?;
+    #[cfg(feature = "test-captive-worker")]
+    super::captive::obey(&bytes).step("obey the module")?;
     let (kind, artifact) = translate(&engine, &bytes)?;
     let imports_checked = runs_here(config.target.as_deref());
     if imports_checked {

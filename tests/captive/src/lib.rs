@@ -4,14 +4,16 @@
 //! The escape suite (`tests/escape`) writes a [`Script`]; [`serve`] runs it where it stands: in the
 //! confined worker of a `wasi-guard` that was built with the feature `test-captive-worker`, or in a
 //! plain process of the suite. Both run the same code, so that the confinement is the only
-//! difference.
+//! difference. In the compiler of such a build, [`serve_module`] runs the script of a [`module`].
 
 mod engine;
+mod module;
 mod script;
 mod sys;
 mod wire;
 
 pub use libc;
+pub use module::{module, serve_module};
 pub use script::{Answer, Buffer, Call, Entry, Race, Rounds, Script, Step, Value};
 pub use wire::{receive, send};
 

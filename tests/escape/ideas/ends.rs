@@ -9,12 +9,14 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use syscalls::Sysno;
-use wasi_guard_captive::{Entry, Step};
+use wasi_guard_captive::{Entry, Script, Step};
 
 use crate::idea::{Attempt, Draft, Guarded, Idea};
 use crate::trial::Lab;
 
 const LIST: &str = include_str!("../../../policies/seccomp/run.toml");
+/// The compiler's; see `compiler.rs`.
+pub(super) const COMPILE_LIST: &str = include_str!("../../../policies/seccomp/compile.toml");
 
 #[derive(Deserialize)]
 struct List {
@@ -26,9 +28,9 @@ struct Row {
     syscall: String,
 }
 
-/// The calls of the rows.
-fn rows() -> Result<BTreeSet<Sysno>> {
-    let list: List = toml::from_str(LIST).context("read the seccomp list")?;
+/// The calls of a list's rows.
+pub(super) fn rows(list: &str) -> Result<BTreeSet<Sysno>> {
+    let list: List = toml::from_str(list).context("read the seccomp list")?;
     let number = |row: &Row| {
         row.syscall.parse().ok().with_context(|| format!("{} is no system call", row.syscall))
     };
@@ -38,7 +40,7 @@ fn rows() -> Result<BTreeSet<Sysno>> {
 /// For each row the first of the ideas that tries it.
 pub(super) fn ideas<'a>(others: &[Idea<'a>]) -> Vec<Idea<'a>> {
     // A list that cannot be read fails the case below.
-    let mut rows = rows().unwrap_or_default();
+    let mut rows = rows(LIST).unwrap_or_default();
     let mut ideas = vec![Idea::Case("every_call_that_ends_a_worker_is_an_idea", every_row)];
     for other in others {
         if let Idea::Attempt(attempt) = other
@@ -53,8 +55,13 @@ pub(super) fn ideas<'a>(others: &[Idea<'a>]) -> Vec<Idea<'a>> {
 /// The call by which an attempt ends the worker.
 pub(crate) fn ends_by(attempt: &Attempt<'_>) -> Option<Sysno> {
     let (script, decides) = Draft::write(false, &*attempt.writer);
-    match script.steps.get(decides)? {
-        Step::Call(call) if attempt.guarded == Guarded::Killed && call.entry == Entry::Plain => {
+    if attempt.guarded == Guarded::Killed { call(&script, decides) } else { None }
+}
+
+/// The call that this step of a script makes, in the way that the rows are about.
+pub(super) fn call(script: &Script, step: usize) -> Option<Sysno> {
+    match script.steps.get(step)? {
+        Step::Call(call) if call.entry == Entry::Plain => {
             Sysno::new(usize::try_from(call.number).ok()?)
         }
         _ => None,
@@ -71,7 +78,7 @@ fn every_row(lab: &mut Lab<'_>) -> Result<()> {
                 _ => None,
             })
             .collect();
-        let missing: Vec<_> = rows()?.difference(&tried).map(|call| call.name()).collect();
+        let missing: Vec<_> = rows(LIST)?.difference(&tried).map(|call| call.name()).collect();
         ensure!(missing.is_empty(), "no idea (from a second thread: {second}) tries {missing:?}");
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The list: one file for a family of ideas, each with what must stop it.
 
 mod cgroup;
+mod compiler;
 mod control;
 mod ends;
 mod entries;
@@ -35,6 +36,7 @@ const HIGH: i32 = 400;
 pub(crate) fn all(scene: &Scene) -> Vec<Idea<'_>> {
     let mut ideas = before_the_end(scene);
     ideas.extend(ends::ideas(&ideas));
+    ideas.extend(compiler::ideas());
     ideas.extend(state::in_the_end(scene));
     ideas
 }
