@@ -111,9 +111,9 @@ impl Cache {
         }
     }
 
-    /// Removes files that were never finished and tells how many these were. Each writer holds the directory's lock, shared with
-    /// others, from before its file has a name until it has its last one; so whoever gets the lock
-    /// for himself alone meets nobody's file but a dead one's.
+    /// Removes files that were never finished, and tells how many. Each writer holds the
+    /// directory's lock, shared with others, from before its file has a name until it has its last
+    /// one; so whoever gets the lock for himself alone meets nobody's file but a dead one's.
     ///
     /// Files without a name (`O_TMPFILE`) would leave nothing, but not every file system has them, and
     /// they cannot take an entry's place in one step.

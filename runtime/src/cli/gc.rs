@@ -41,6 +41,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let collected = collect::collect(&lock)?;
     // A socket belongs to nobody once its guest's cgroup is gone.
     let sockets = sweep_sockets()?;
+    // To read the whole cache takes its time, and no start needs to wait for it.
+    drop(lock);
     let cache = cache(args);
     let mut text = String::new();
     for (count, what) in [
