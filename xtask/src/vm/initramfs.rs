@@ -17,7 +17,7 @@ use crate::process;
 
 /// Modules in the machine: the first three are its drivers, the others are for what runs in it
 /// (the kernel loads them when they are asked for, as on any host).
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 17] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
@@ -25,11 +25,14 @@ const MODULES: [&str; 14] = [
     "dummy",
     "erofs",
     "loop",
+    "nls_ascii",
+    "nls_cp437",
     "overlay",
     "sctp",
     "smc",
     "squashfs",
     "veth",
+    "vfat",
     "vsock",
     "xfs",
 ];

@@ -182,6 +182,11 @@ impl Mounted {
         Ok(Self(target))
     }
 
+    /// What somebody else has mounted there.
+    pub(crate) fn at(target: impl Into<PathBuf>) -> Self {
+        Self(target.into())
+    }
+
     /// Unmounts, with an error if that fails: the machine is not as it was then.
     pub(crate) fn end(self) -> Result<()> {
         let target = self.0.clone();

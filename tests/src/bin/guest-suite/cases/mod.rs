@@ -6,6 +6,7 @@ mod capabilities;
 mod command;
 mod compiler;
 mod crowd;
+mod disks;
 mod files;
 mod host;
 mod limits;
@@ -33,6 +34,7 @@ pub(crate) static EVERY: &[&[Case]] = &[
     network::CASES,
     wasm_bpf::CASES,
     limits::CASES,
+    disks::CASES,
     signals::CASES,
     reload::CASES,
     cache::CASES,
