@@ -1,17 +1,23 @@
-//! wasi-guard as another user than root, with file capabilities.
+//! wasi-guard as another user than root, with capabilities of the file or of the service.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::{XattrFlags, setxattr};
+use rustix::fs::{Gid, Uid, XattrFlags, setxattr};
+use rustix::process::Signal;
+use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
 use crate::Case;
-use crate::lab::{Folder, Lab};
-use crate::program::{Program, guarded, program};
+use crate::lab::{Folder, Lab, processes};
+use crate::program::{Outcome, Program, guarded, program};
 
-pub(super) const CASES: &[Case] = &[Case { name: "file_capabilities", run: file_capabilities }];
+pub(super) const CASES: &[Case] = &[
+    Case { name: "file_capabilities", run: file_capabilities },
+    Case { name: "ambient_capabilities", run: ambient_capabilities },
+];
 
 const USER: u32 = 1000;
 /// A copy that has capabilities.
@@ -48,11 +54,11 @@ fn as_user(folder: &Folder, arguments: &[&str]) -> Program {
     program
 }
 
-/// Files are reached as the user, whatever wasi-guard itself may; each capability is needed.
-fn file_capabilities(lab: &Lab) -> Result<()> {
-    fs::copy("/usr/local/bin/wasi-guard", COPY).context("copy wasi-guard")?;
+/// A folder of the user's with a policy, a file of his that it grants, one that it does not, and
+/// one that it grants and he may not read.
+fn folder_of_user(lab: &Lab) -> Result<Folder> {
     let folder = lab.folder()?;
-    let policy = folder.file(
+    folder.file(
         "policy.toml",
         "version = 1\n[[preopen]]\nguest = \"/d\"\nhost = \"data\"\nread = [\"own\", \"roots\"]\n\
          write = [\"new\"]\ncreate = [\"new\"]\n",
@@ -69,22 +75,37 @@ fn file_capabilities(lab: &Lab) -> Result<()> {
     for name in ["policy.toml", "data", "data/own", "data/no", "cache"] {
         chown(folder.path(name), Some(USER), Some(USER)).with_context(|| name.to_owned())?;
     }
-    let guest = ["--policy", &policy, "/guests/files.wasm"];
-    let words = ["read", "/d/own", "read", "/d/no", "read", "/d/roots", "make", "/d/new", "x"];
-    let all = [&guest[..], &words[..]].concat();
-    let printed = "read /d/own: text of own\nread /d/no: EACCES\nread /d/roots: EACCES\n\
-                   make /d/new: ok\n";
+    Ok(folder)
+}
 
-    // Loads the programs anew.
-    guarded(&["unload"]).finish()?.exits(0)?;
-    grant(LEAST.iter().map(|(_, number)| *number))?;
-    let outcome = as_user(&folder, &all).finish()?;
-    outcome.exits(0)?.prints(printed)?;
+/// What the guest tries there, and what it prints.
+const WORDS: [&str; 9] =
+    ["/guests/files.wasm", "read", "/d/own", "read", "/d/no", "read", "/d/roots", "make", "/d/new"];
+const PRINTED: &str = "read /d/own: text of own\nread /d/no: EACCES\nread /d/roots: EACCES\n\
+                       make /d/new: ok\n";
+
+/// It ended as it should: files were reached as the user.
+fn check_files(folder: &Folder, outcome: &Outcome) -> Result<()> {
+    outcome.exits(0)?.prints(PRINTED)?;
     // What the user may not read is the file system's affair.
     let denied = outcome.of_kind("denial");
     ensure!(denied.len() == 1 && denied[0]["path"] == "/d/no", "{outcome:?}");
     let made = fs::metadata(folder.path("data/new"))?;
     ensure!((made.uid(), made.gid()) == (USER, USER), "the new file is {}'s", made.uid());
+    fs::remove_file(folder.path("data/new")).context("remove the new file")
+}
+
+/// Files are reached as the user, whatever wasi-guard itself may; each capability is needed.
+fn file_capabilities(lab: &Lab) -> Result<()> {
+    fs::copy("/usr/local/bin/wasi-guard", COPY).context("copy wasi-guard")?;
+    let folder = folder_of_user(lab)?;
+    let policy = folder.text("policy.toml");
+    let all = [&["--policy", &policy][..], &WORDS, &["x"]].concat();
+
+    // Loads the programs anew.
+    guarded(&["unload"]).finish()?.exits(0)?;
+    grant(LEAST.iter().map(|(_, number)| *number))?;
+    check_files(&folder, &as_user(&folder, &all).finish()?)?;
     lab.check_clean()?;
 
     // Nobody can have the capabilities used for orders of his own: started under the worker's name
@@ -118,13 +139,82 @@ fn file_capabilities(lab: &Lab) -> Result<()> {
         grant(LEAST.iter().map(|(_, it)| *it).filter(|it| *it != number))?;
         as_user(&folder, &all).finish()?.exits(125)?.prints("")?.says(left_out)?;
     }
-    fs::remove_file(folder.path("data/new"))?;
     grant(LEAST.iter().map(|(_, number)| *number))?;
-    as_user(&folder, &all).finish()?.exits(0)?.prints(printed)?;
+    check_files(&folder, &as_user(&folder, &all).finish()?)?;
     // And root goes on with what the user has made.
-    fs::remove_file(folder.path("data/new"))?;
     guarded(&["run", "/guests/hello.wasm"]).finish()?.exits(0)?.prints("hello\n")?;
     lab.check_clean()?;
     guarded(&["unload"]).finish()?.exits(0)?;
     fs::remove_file(COPY).context("remove the copy")
+}
+
+/// How this program starts another in the way of a service manager; see [`serve_if_asked`].
+const AS_SERVICE: &str = "--as-service";
+
+/// If this process was started for it: becomes the user, with the capabilities that the second
+/// argument names by their bits, permitted, inheritable and ambient, as systemd does it for
+/// `User=` and `AmbientCapabilities=`, and executes the rest of the arguments.
+pub(crate) fn serve_if_asked() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() != Some(AS_SERVICE) {
+        return Ok(());
+    }
+    let bits = arguments.next().context("the capabilities")?.parse().context("a number")?;
+    let set = CapabilitySet::from_bits_retain(bits);
+    let (user, group) = (Uid::from_raw(USER), Gid::from_raw(USER));
+    thread::set_thread_groups(&[])?;
+    thread::set_thread_res_gid(group, group, group)?;
+    thread::set_keep_capabilities(true)?;
+    thread::set_thread_res_uid(user, user, user)?;
+    let sets = CapabilitySets { effective: set, permitted: set, inheritable: set };
+    thread::set_capabilities(None, sets).context("capset")?;
+    for capability in set.iter() {
+        thread::configure_capability_in_ambient_set(capability, true).context("raise")?;
+    }
+    let program = arguments.next().context("a program")?;
+    Err(Command::new(&program).args(arguments).exec()).with_context(|| format!("start {program}"))
+}
+
+/// wasi-guard as a service of the user, with these capabilities.
+fn as_service(folder: &Folder, capabilities: u64, arguments: &[&str]) -> Program {
+    let (bits, cache) = (capabilities.to_string(), folder.text("cache"));
+    let words = [AS_SERVICE, &bits, "/usr/local/bin/wasi-guard", "run", "--cache", &cache];
+    let mut program = program("/proc/self/exe", &[&words[..], arguments].concat());
+    program.command.current_dir("/");
+    program
+}
+
+/// The same by `AmbientCapabilities=`; the guest's process has nothing of them.
+fn ambient_capabilities(lab: &Lab) -> Result<()> {
+    let folder = folder_of_user(lab)?;
+    let policy = folder.text("policy.toml");
+    let all = [&["--policy", &policy][..], &WORDS, &["x"]].concat();
+    let least = LEAST.iter().fold(0, |set, (_, number)| set | 1 << number);
+
+    // Loads the programs anew.
+    guarded(&["unload"]).finish()?.exits(0)?;
+    check_files(&folder, &as_service(&folder, least, &all).finish()?)?;
+    lab.check_clean()?;
+
+    let waiting = ["--policy", &policy, "/guests/endless.wasm", "wait"];
+    let live = as_service(&folder, least, &waiting).start()?;
+    live.wait_for("started")?;
+    let workers: Vec<_> = processes()?.into_iter().filter(|(pid, _)| *pid != live.pid()).collect();
+    ensure!(workers.len() == 1, "not one worker: {workers:?}");
+    for (pid, has) in [(live.pid(), least), (workers[0].0, 0)] {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        for set in ["CapInh", "CapPrm", "CapAmb"] {
+            let line = format!("{set}:\t{has:016x}");
+            ensure!(status.lines().any(|it| it == line), "process {pid}: no {line:?} in {status}");
+        }
+    }
+    live.signal(Signal::TERM)?;
+    live.finish()?.ends_by(Signal::TERM)?;
+    lab.check_clean()?;
+
+    for (left_out, number) in LEAST {
+        let outcome = as_service(&folder, least & !(1 << number), &all).finish()?;
+        outcome.refuses(left_out, "run as root")?;
+    }
+    check_files(&folder, &as_service(&folder, least, &all).finish()?)
 }

@@ -20,6 +20,7 @@ mod wasm_bpf;
 
 use anyhow::{Context as _, Result, ensure};
 
+pub(crate) use self::capabilities::serve_if_asked;
 use crate::Case;
 use crate::lab::Lab;
 
