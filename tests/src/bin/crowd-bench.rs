@@ -2,10 +2,13 @@
 //! waits, beside `wasmtime run`.
 //!
 //! Runs as root in a VM with `wasi-guard`, `wasmtime` and [`GUEST`] (`cargo xtask bench crowd`).
-//! `MemAvailable` of the whole machine is taken before and after.
+//! Memory of the processes is their share of what they have mapped (`Pss`); of crowds that are large
+//! enough to stand out from the machine's own needs, `MemAvailable` of the whole machine is taken
+//! before and after as well. Numbers as arguments take the place of [`CROWDS`].
 //! Prints one JSON object a line.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{BufRead as _, BufReader},
     process::{Child, Command, ExitCode, Stdio},
@@ -21,17 +24,25 @@ const GUEST: &str = "/guests/endless.wasm";
 const CROWDS: [usize; 3] = [1, 100, 1000];
 /// Crowds of one are small and quick, so there are more of them.
 const FEW: usize = 10;
+/// Crowds below this are lost in what the machine itself takes and gives back.
+const MANY: usize = 20;
 /// Starts at a time: more only wait for each other.
 const AT_ONCE: usize = 4;
 
 struct Tool {
     name: &'static str,
     words: &'static [&'static str],
+    /// How many there are for each guest: a supervisor and its worker, or one.
+    processes: usize,
 }
 
 const TOOLS: [Tool; 2] = [
-    Tool { name: "wasi-guard", words: &["run", "--audit", "/dev/null", GUEST, "stdin"] },
-    Tool { name: "wasmtime", words: &["run", GUEST, "stdin"] },
+    Tool {
+        name: "wasi-guard",
+        words: &["run", "--audit", "/dev/null", GUEST, "stdin"],
+        processes: 2,
+    },
+    Tool { name: "wasmtime", words: &["run", GUEST, "stdin"], processes: 1 },
 ];
 
 fn main() -> ExitCode {
@@ -45,18 +56,24 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    let number = |word: String| word.parse().with_context(|| format!("{word} is no number"));
+    let mut crowds: Vec<usize> = std::env::args().skip(1).map(number).collect::<Result<_>>()?;
+    if crowds.is_empty() {
+        crowds.extend(CROWDS);
+    }
     for tool in &TOOLS {
         // Loads the programs and fills the cache.
         drop(Crowd::start(tool, 1)?);
-        for size in CROWDS {
+        for size in crowds.iter().copied() {
             let repeats = if size == 1 { FEW } else { 1 };
-            let (mut time, mut memory) = (Duration::ZERO, 0);
+            let (mut time, mut memory, mut processes) = (Duration::ZERO, 0, 0);
             for _ in 0..repeats {
                 let before = settled()?;
                 let start = Instant::now();
                 let crowd = Crowd::start(tool, size)?;
                 time += start.elapsed();
                 memory += before.saturating_sub(settled()?);
+                processes += crowd.processes(tool)?;
                 drop(crowd);
             }
             let guests = (size * repeats) as f64;
@@ -74,7 +91,10 @@ fn run() -> Result<()> {
                 (guests / time.as_secs_f64() * 100.0).round() / 100.0,
                 "guests per second",
             );
-            print("memory", (memory as f64 / guests).round(), "bytes");
+            print("processes", (processes as f64 / guests).round(), "bytes");
+            if size >= MANY {
+                print("memory", (memory as f64 / guests).round(), "bytes");
+            }
         }
     }
     Ok(())
@@ -113,6 +133,44 @@ impl Crowd {
         ensure!(all.0.len() == size, "{} of {size} guests", all.0.len());
         Ok(all)
     }
+
+    /// Bytes that its processes have mapped, each page shared out among all who have it.
+    fn processes(&self, tool: &Tool) -> Result<u64> {
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for entry in fs::read_dir("/proc").context("list the processes")?.flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            // One that has just ended has no status any more.
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            let Some(parent) = parent.and_then(|text| text.trim().parse().ok()) else { continue };
+            children.entry(parent).or_default().push(pid);
+        }
+        let mut bytes = 0;
+        for child in &self.0 {
+            let first = child.id();
+            let others = children.get(&first).map_or(&[][..], Vec::as_slice);
+            let found = 1 + others.len();
+            ensure!(found == tool.processes, "{} has {found} processes", tool.name);
+            for pid in others.iter().chain([&first]) {
+                bytes += share(*pid)?;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// `Pss` of a process.
+fn share(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    kibibytes(&text, "Pss:").with_context(|| format!("{path} has no Pss"))
+}
+
+/// The bytes that a line with this name tells.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 fn one(tool: &Tool) -> Result<Child> {
@@ -170,7 +228,5 @@ fn available() -> Result<u64> {
     fs::write("/proc/sys/vm/compact_memory", "1").context("write compact_memory")?;
     fs::read("/proc/sys/vm/stat_refresh").context("read stat_refresh")?;
     let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    Ok(kib.context("/proc/meminfo has no MemAvailable")? * 1024)
+    kibibytes(&text, "MemAvailable:").context("/proc/meminfo has no MemAvailable")
 }

@@ -34,6 +34,8 @@ struct Cell {
 enum Beside {
     /// Nothing.
     Nothing,
+    /// Nothing, and it is not measured of each key.
+    Perhaps,
     /// It is what comes on top of the one with these labels.
     Less(Labels),
     /// It is so many times the one with these labels.
@@ -45,6 +47,11 @@ const NONE_COLD: Labels = &[("state", "none"), ("rules", "none"), ("between", "r
 
 const fn all(title: &'static str, of: Labels) -> Cell {
     Cell { title, of, beside: Beside::Nothing }
+}
+
+/// Empty where it was not measured.
+const fn some(title: &'static str, of: Labels) -> Cell {
+    Cell { title, of, beside: Beside::Perhaps }
 }
 
 const fn added(title: &'static str, of: Labels) -> Cell {
@@ -178,17 +185,24 @@ pub(super) const TABLES: &[Table] = &[
                 &[("kernel", "6.1"), ("tool", "wasi-guard"), ("what", "starts")],
                 &[("kernel", "6.1"), ("tool", "wasmtime"), ("what", "starts")],
             ),
-            all("memory, 6.1", &[("kernel", "6.1"), ("tool", "wasi-guard"), ("what", "memory")]),
-            all("of wasmtime", &[("kernel", "6.1"), ("tool", "wasmtime"), ("what", "memory")]),
+            all("processes", &[("kernel", "6.1"), ("tool", "wasi-guard"), ("what", "processes")]),
+            all("of wasmtime", &[("kernel", "6.1"), ("tool", "wasmtime"), ("what", "processes")]),
+            some("whole machine", &[("kernel", "6.1"), ("tool", "wasi-guard"), ("what", "memory")]),
+            some("with wasmtime", &[("kernel", "6.1"), ("tool", "wasmtime"), ("what", "memory")]),
             times(
                 "starts a second beside wasmtime, 6.12",
                 &[("kernel", "6.12"), ("tool", "wasi-guard"), ("what", "starts")],
                 &[("kernel", "6.12"), ("tool", "wasmtime"), ("what", "starts")],
             ),
-            all("memory, 6.12", &[("kernel", "6.12"), ("tool", "wasi-guard"), ("what", "memory")]),
-            all("of wasmtime", &[("kernel", "6.12"), ("tool", "wasmtime"), ("what", "memory")]),
+            all("processes", &[("kernel", "6.12"), ("tool", "wasi-guard"), ("what", "processes")]),
+            all("of wasmtime", &[("kernel", "6.12"), ("tool", "wasmtime"), ("what", "processes")]),
+            some(
+                "whole machine",
+                &[("kernel", "6.12"), ("tool", "wasi-guard"), ("what", "memory")],
+            ),
+            some("with wasmtime", &[("kernel", "6.12"), ("tool", "wasmtime"), ("what", "memory")]),
         ],
-        turned: false,
+        turned: true,
     },
     Table {
         name: "policy",
@@ -234,6 +248,7 @@ impl Table {
                 .zip(self.keys)
                 .map(|(value, label)| match *label {
                     "kernel" => format!("Linux {value}"),
+                    "guests" => format!("{} at once", thousands(value.parse().unwrap_or(f64::NAN))),
                     "rules" | "depth" => thousands(value.parse().unwrap_or(f64::NAN)),
                     _ => (*value).to_owned(),
                 })
@@ -261,15 +276,15 @@ impl Table {
     }
 
     fn value(&self, measures: &[&Measure], key: &[&str], cell: &Cell) -> Result<String> {
+        // A cell says for itself what it is of, where the key says something else.
+        let fits = |of: Labels, measure: &Measure| {
+            measure.is(of)
+                && self.keys.iter().zip(key).all(|(label, value)| {
+                    of.iter().any(|(own, _)| own == label) || measure.label(label) == *value
+                })
+        };
         let find = |of: Labels| -> Result<&Measure> {
-            // A cell says for itself what it is of, where the key says something else.
-            let fits = |measure: &&&Measure| {
-                measure.is(of)
-                    && self.keys.iter().zip(key).all(|(label, value)| {
-                        of.iter().any(|(own, _)| own == label) || measure.label(label) == *value
-                    })
-            };
-            let mut found = measures.iter().filter(fits);
+            let mut found = measures.iter().filter(|measure| fits(of, measure));
             let one = found.next().with_context(|| {
                 format!("table {}: nothing was measured for {key:?} {of:?}", self.name)
             })?;
@@ -280,9 +295,14 @@ impl Table {
             );
             Ok(one)
         };
+        if let Beside::Perhaps = cell.beside
+            && !measures.iter().any(|measure| fits(cell.of, measure))
+        {
+            return Ok(String::new());
+        }
         let measure = find(cell.of)?;
         Ok(match cell.beside {
-            Beside::Nothing => show(measure.value, &measure.unit),
+            Beside::Nothing | Beside::Perhaps => show(measure.value, &measure.unit),
             Beside::Less(of) => {
                 let more = measure.value - find(of)?.value;
                 format!("{}{}", if more < 0.0 { "−" } else { "+" }, thousands(more.abs()))
@@ -344,4 +364,37 @@ fn thousands(value: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_empty_only_where_it_may_be() {
+        let table = TABLES.iter().find(|table| table.name == "crowd").unwrap();
+        let mut measures = Vec::new();
+        for kernel in ["6.1", "6.12"] {
+            for (guests, whats) in
+                [("1", &["starts", "processes"][..]), ("1000", &["starts", "processes", "memory"])]
+            {
+                for tool in ["wasi-guard", "wasmtime"] {
+                    measures.extend(whats.iter().map(|what| {
+                        let of = [("guests", guests), ("tool", tool), ("what", *what)];
+                        Measure::new("crowd", Some(kernel), &of, 2048.0, "bytes")
+                    }));
+                }
+            }
+        }
+        let text = table.markdown(&measures).unwrap();
+        let row = |title: &str| {
+            let line = text.lines().find(|line| line.contains(title)).unwrap();
+            line.split('|').skip(2).map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(row("1 at once"), ["1 at once", "1,000 at once", ""]);
+        assert_eq!(row("processes"), ["2 KiB", "2 KiB", ""]);
+        assert_eq!(row("whole machine"), ["", "2 KiB", ""]);
+        measures.retain(|it| it.label("guests") != "1" || it.label("what") != "processes");
+        assert!(table.markdown(&measures).is_err(), "a cell that must be there");
+    }
 }
