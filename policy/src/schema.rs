@@ -136,7 +136,7 @@ tables! {
         /// Rules for the `wasm_bpf` imports. Not supported yet: a policy that has this table is
         /// refused. Without it the imports [answer as for an object that cannot be
         /// loaded](wasm-bpf.md).
-        Bpf = "bpf": Table, Some("not permitted");
+        Bpf = "bpf": Table, Some("nothing is loaded");
     }
 
     /// One directory of the host that the guest sees, and what it may do with each name below; or

@@ -40,7 +40,7 @@ pub(super) fn read(root: &Spanned<DeTable<'_>>, text: &str, findings: &mut Findi
             RootKey::Bpf => reader.findings.error(
                 value.span(),
                 "`[bpf]` is not supported yet",
-                Some("remove it; the wasm_bpf imports then answer \"not permitted\"".into()),
+                Some("remove it; what a guest asks of `wasm_bpf` is refused and recorded".into()),
             ),
         }
     }

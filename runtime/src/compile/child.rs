@@ -8,9 +8,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::Signal;
 use wasi_guard_enforce::{
     fault,
@@ -90,11 +91,7 @@ impl Compiler {
                 child.wait()
             }
             Started::Isolated(process) => {
-                let pidfd = process.pidfd();
-                let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-                let limit = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
-                // Interrupted or not in time: then by force.
-                if !matches!(poll(&mut fds, Some(&limit)), Ok(1)) {
+                if !ends_by_itself(process)? {
                     process.signal(Signal::KILL).map_err(io::Error::other)?;
                 }
                 process.wait().map(status).map_err(io::Error::other)
@@ -113,6 +110,20 @@ impl Drop for Compiler {
             Started::Isolated(process) => {
                 let _ = (process.signal(Signal::KILL), process.wait());
             }
+        }
+    }
+}
+
+/// Whether it ends while there is patience, whatever signals come meanwhile.
+fn ends_by_itself(process: &Process) -> io::Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut fds = [PollFd::from_borrowed_fd(process.pidfd(), PollFlags::IN)];
+        match poll(&mut fds, Some(&limit)) {
+            Err(Errno::INTR) => {}
+            ended => return Ok(ended? == 1),
         }
     }
 }

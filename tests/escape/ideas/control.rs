@@ -28,7 +28,8 @@ fn forged(lab: &mut Lab<'_>) -> Result<()> {
         for message in [&[3, 0, 0][..], &[3, 1, 4, b'f', b'u', b'e', b'l']] {
             send(script, message);
         }
-        for kind in 0..9 {
+        // One more than there are.
+        for kind in 0..10 {
             for length in 0..6 {
                 send(script, &[&[kind][..], &vec![0; length]].concat());
             }

@@ -69,7 +69,7 @@ fn text(rules: usize) -> String {
     let services = rules / 5;
     let lists: [(&str, &dyn Fn(usize) -> String); 5] = [
         ("read", &|n| format!("services/s{n}/**/*.html")),
-        ("write", &|n| format!("queues/s{n}/work/**")),
+        ("write", &|n| format!("queues/s{n}/busy/**")),
         ("create", &|n| format!("logs/s{n}-*.log")),
         ("delete", &|n| format!("queues/s{n}/done/*")),
         ("deny", &|n| format!("services/s{n}/private/**")),

@@ -15,10 +15,10 @@ use crate::{
     sys,
 };
 
-/// How often to look for an entry, and how long without a pause between looks: it mostly is there
-/// as soon as the thread runs.
-const PAUSE: Duration = Duration::from_micros(200);
+/// How long to look for an entry without a pause: mostly it is there as soon as the thread runs.
 const EAGER: Duration = Duration::from_millis(1);
+/// The pause between looks after that.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// How many keys are listed to find one.
 const LISTED: usize = 64;
@@ -146,7 +146,9 @@ mod tests {
             let there = there.clone();
             move || {
                 there.store(true, SeqCst);
-                wait.recv().map_err(|error| Error::new("wait").because(error))
+                // Not for ever, so that who waits for the end of the call fails instead of hanging.
+                let released = wait.recv_timeout(Duration::from_secs(10));
+                released.map_err(|error| Error::new("wait").because(error))
             }
         })
         .unwrap();

@@ -1,8 +1,9 @@
 //! Guests that are eBPF tools.
 
-use std::fs;
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::loaded_programs;
 use serde_json::json;
 
 use crate::Case;
@@ -41,17 +42,16 @@ fn refused(lab: &Lab) -> Result<()> {
         crate::expect::records(&of_bpf, &expected)?;
     }
     let after = programs()?;
-    ensure!(before == after, "the kernel had {before} programs, and has {after}");
+    ensure!(!before.is_empty() && before == after, "programs {before:?}, and now {after:?}");
     Ok(())
 }
 
-/// How many BPF programs the kernel has: of guests there may be none.
-fn programs() -> Result<usize> {
-    let kallsyms = fs::read_to_string("/proc/kallsyms").context("read /proc/kallsyms")?;
-    Ok(kallsyms
-        .lines()
-        .filter(|line| line.ends_with("[bpf]") && line.contains("bpf_prog_"))
-        .count())
+/// The numbers of the BPF programs that the kernel has.
+fn programs() -> Result<BTreeSet<u32>> {
+    loaded_programs()
+        .map(|program| program.map(|it| it.id()))
+        .collect::<Result<_, _>>()
+        .context("list the programs")
 }
 
 /// Rust and Go declare pointers of 64 bits, tinygo has a module of its own; what nobody declares is
