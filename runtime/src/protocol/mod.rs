@@ -49,7 +49,8 @@
 //! ([`Request`], [`Answer`]): one message there, with the policy's text in a sealed memfd, and one
 //! back.
 
-mod channel;
+#[cfg(test)]
+mod channel_tests;
 mod config;
 mod layers;
 mod message;
@@ -58,7 +59,8 @@ mod options;
 mod reload;
 mod sealed;
 
-pub use channel::{Channel, ChannelError};
+pub use wasi_guard_channel::{Channel, ChannelError, MAX_MESSAGE};
+
 pub use config::{
     Canary, CompileConfig, ConfigError, Identity, Kind, Mode, Preopen, Role, RunConfig,
     WorkerConfig,
@@ -80,8 +82,6 @@ pub const CONFIG_FD: i32 = 4;
 pub const FIRST_FD: i32 = 5;
 /// Highest number of a descriptor that the config may name.
 pub const MAX_FD: i32 = 1023;
-/// Largest message in bytes, encoded.
-pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Largest config in bytes, encoded: room for Linux' 2 MiB of arguments and environment.
 pub const MAX_CONFIG: usize = 4 * 1024 * 1024;
 

@@ -1,4 +1,4 @@
-//! The control socket: one typed message a packet, bounded in size.
+//! How processes of wasi-guard speak to each other: one typed message a packet, bounded in size.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,7 +15,8 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::MAX_MESSAGE;
+/// Largest message in bytes, encoded.
+pub const MAX_MESSAGE: usize = 64 * 1024;
 
 /// One end of a control socket (`AF_UNIX`, `SOCK_SEQPACKET`, close-on-exec).
 #[derive(Debug)]
@@ -48,8 +49,7 @@ impl From<Errno> for ChannelError {
 }
 
 impl Channel {
-    /// Makes a connected pair: keep one end, give the worker the other as
-    /// [`super::CONTROL_FD`].
+    /// Makes a connected pair: keep one end, give the other to another process.
     ///
     /// # Errors
     /// If the kernel has no socket to give.
@@ -211,91 +211,5 @@ fn sent(mut send: impl FnMut() -> rustix::io::Result<usize>) -> Result<(), Chann
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{FromWorker, ToWorker};
-    use super::*;
-
-    fn pair() -> (Channel, Channel) {
-        let (ours, theirs) = Channel::pair().unwrap();
-        (ours, Channel::from_fd(theirs))
-    }
-
-    #[test]
-    fn a_message_arrives_as_it_was_sent() {
-        let (supervisor, worker) = pair();
-        supervisor.send(&ToWorker::Armed).unwrap();
-        assert_eq!(worker.receive::<ToWorker>(None).unwrap(), ToWorker::Armed);
-        let message = FromWorker::Canary { errno: Some(13) };
-        worker.send(&message).unwrap();
-        assert_eq!(supervisor.receive::<FromWorker>(None).unwrap(), message);
-    }
-
-    #[test]
-    fn a_descriptor_arrives_with_its_message_and_only_where_it_is_asked_for() {
-        let (supervisor, worker) = pair();
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
-        worker.send_with(&FromWorker::Canary { errno: None }, reader.as_fd()).unwrap();
-        worker.send_with(&FromWorker::Canary { errno: None }, reader.as_fd()).unwrap();
-        worker.send(&FromWorker::Canary { errno: None }).unwrap();
-        drop(reader);
-        supervisor.receive::<FromWorker>(None).unwrap();
-        let (_, descriptor) = supervisor.receive_with::<FromWorker>(None).unwrap();
-        rustix::io::write(&writer, b"x").unwrap();
-        assert_eq!(rustix::io::read(descriptor.unwrap(), &mut [0; 2]), Ok(1));
-        // The copy of the first message is gone with it.
-        assert_eq!(rustix::io::write(&writer, b"x"), Err(Errno::PIPE));
-        assert!(supervisor.receive_with::<FromWorker>(None).unwrap().1.is_none());
-    }
-
-    #[test]
-    fn garbage_truncation_and_trailing_bytes_are_errors() {
-        let (supervisor, worker) = pair();
-        for bytes in [&[0xff; 40][..], &[4, 200, 1][..], &[0, 0][..]] {
-            send(&supervisor.0, bytes, SendFlags::empty()).unwrap();
-            let error = worker.receive::<ToWorker>(None).unwrap_err();
-            assert!(matches!(error, ChannelError::Malformed(_)), "{bytes:?}: {error:?}");
-        }
-        send(&supervisor.0, &vec![0; MAX_MESSAGE + 1], SendFlags::empty()).unwrap();
-        let error = worker.receive::<ToWorker>(None).unwrap_err();
-        assert!(matches!(error, ChannelError::TooLarge(length) if length == MAX_MESSAGE + 1));
-    }
-
-    #[test]
-    fn a_length_inside_a_message_allocates_nothing() {
-        let (supervisor, worker) = pair();
-        // `Incompatible` with a string of 2^60 bytes, of which none come.
-        let bytes = [4, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
-        send(&supervisor.0, &bytes, SendFlags::empty()).unwrap();
-        let error = worker.receive::<FromWorker>(None).unwrap_err();
-        assert!(matches!(error, ChannelError::Malformed(_)));
-    }
-
-    #[test]
-    fn last_words_arrive_although_the_sender_did_not_listen() {
-        let (supervisor, worker) = pair();
-        worker.send(&FromWorker::Canary { errno: None }).unwrap();
-        supervisor.send(&ToWorker::Start).unwrap();
-        drop(worker);
-        let message = supervisor.receive::<FromWorker>(None).unwrap();
-        assert_eq!(message, FromWorker::Canary { errno: None });
-        let error = supervisor.receive::<FromWorker>(None).unwrap_err();
-        assert!(matches!(error, ChannelError::Closed), "{error:?}");
-    }
-
-    #[test]
-    fn a_closed_end_and_a_silent_end_are_told_apart() {
-        let (supervisor, worker) = pair();
-        let limit = Duration::from_millis(10);
-        let error = worker.receive::<ToWorker>(Some(limit)).unwrap_err();
-        assert!(matches!(error, ChannelError::TimedOut(_)));
-        drop(supervisor);
-        let error = worker.receive::<ToWorker>(Some(limit)).unwrap_err();
-        assert!(matches!(error, ChannelError::Closed));
-        let error = worker.send(&ToWorker::Start).unwrap_err();
-        assert!(matches!(error, ChannelError::Closed));
     }
 }

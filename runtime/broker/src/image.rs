@@ -1,0 +1,82 @@
+//! What the confined parser makes of a guest's object, and what the broker takes from it.
+//!
+//! The parser is as little to be trusted as the object: it read hostile bytes. Everything here is
+//! checked anew ([`Image::check`], then the policy, then the kernel's verifier), and nothing in it
+//! names a thing of the host's but by a name that the policy is asked about: no descriptor, no
+//! address, no id of a type.
+
+use serde::{Deserialize, Serialize};
+
+/// Largest object, in bytes.
+pub const MAX_OBJECT: usize = 8 << 20;
+/// Largest image, in bytes, encoded.
+pub const MAX_IMAGE: usize = 16 << 20;
+/// Longest name of a program, a map or a section, in bytes.
+pub const MAX_NAME: usize = 255;
+
+/// An object, ready to be loaded but for the descriptors of its maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The license that the object declares; the kernel gives some helper functions to the GPL only.
+    pub license: String,
+    /// The object's own types (`.BTF`), as the kernel takes them; empty if it has none.
+    pub btf: Vec<u8>,
+    /// Maps; [`Program::instructions`] refer to them by their place in this list.
+    pub maps: Vec<Map>,
+    /// Programs.
+    pub programs: Vec<Program>,
+}
+
+/// A map to be made: the fields of `BPF_MAP_CREATE` (uapi/linux/bpf.h).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Map {
+    /// Its name in the object; that of the section for `.rodata`, `.data`, `.bss`.
+    pub name: String,
+    /// `enum bpf_map_type`.
+    pub kind: u32,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value; of each processor's, where every processor has its own.
+    pub value_size: u32,
+    /// Most entries; bytes of a ring buffer.
+    pub max_entries: u32,
+    /// `BPF_F_*`.
+    pub flags: u32,
+    /// `map_extra`.
+    pub extra: u64,
+    /// Type of the keys in [`Image::btf`]; 0 for none.
+    pub btf_key: u32,
+    /// Type of the values.
+    pub btf_value: u32,
+    /// The object wants it pinned, which is always refused.
+    pub pinned: bool,
+    /// The value at key 0 from the beginning; empty for all but `.rodata`, `.data`, `.bss`.
+    pub data: Vec<u8>,
+    /// Nobody writes to it after that (`.rodata`).
+    pub frozen: bool,
+    /// What the maps in a map of maps are like.
+    pub inner: Option<Box<Map>>,
+}
+
+/// A program to be loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name in the object: the function's.
+    pub name: String,
+    /// The section in which it stands: what kind of program it is, and what it wants to be attached
+    /// to.
+    pub section: String,
+    /// Instructions (`struct bpf_insn`), each as its eight bytes in the order of little endian.
+    /// Calls of the object's own functions are resolved. One that loads a map
+    /// (`BPF_PSEUDO_MAP_FD`, `BPF_PSEUDO_MAP_VALUE`) has in place of a descriptor the map's place in
+    /// [`Image::maps`].
+    pub instructions: Vec<u64>,
+    /// `func_info` of `BPF_PROG_LOAD`, for [`Image::btf`]; may be empty.
+    pub func_info: Vec<u8>,
+    /// Bytes of one record of it.
+    pub func_info_size: u32,
+    /// `line_info` of `BPF_PROG_LOAD`; may be empty.
+    pub line_info: Vec<u8>,
+    /// Bytes of one record of it.
+    pub line_info_size: u32,
+}
