@@ -80,6 +80,7 @@ impl Policy {
             network,
             limits: grants.limits,
             audit: Audit::default(),
+            bpf: None,
             rules,
         }
     }

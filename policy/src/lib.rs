@@ -6,6 +6,7 @@
 //! * [`mod@evaluate`] says what a policy means, in plain Rust: the oracle of the tests.
 //! * [`mod@explain`] says it to people.
 //! * [`mod@assertions`] holds a policy against what somebody expects of it.
+//! * [`mod@bpf`] says what a guest may load into the kernel through the `wasm_bpf` imports.
 //! * [`mod@show`] shows what a policy was compiled to.
 //! * [`mod@reference`] writes the reference of the language from the schema.
 //!
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assertions;
+pub mod bpf;
 pub mod compile;
 pub mod diagnostic;
 pub mod evaluate;
@@ -33,6 +35,7 @@ pub mod show;
 mod source;
 
 pub use assertions::Assertions;
+pub use bpf::Bpf;
 pub use compile::{CompileError, Stats, Table, compile};
 pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use evaluate::{Attempt, Decision, Verdict, evaluate};

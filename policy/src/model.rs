@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use wasi_guard_abi::operation::right;
 
+use crate::bpf::Bpf;
 use crate::network::NetworkRule;
 use crate::pattern::{PathPattern, Pattern};
 
@@ -28,6 +29,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Where records go.
     pub audit: Audit,
+    /// What the guest may load through the `wasm_bpf` imports; `None` is nothing.
+    pub bpf: Option<Bpf>,
     /// Every rule; number `n` is at `n - 1`.
     pub rules: Vec<Rule>,
 }

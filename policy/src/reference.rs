@@ -1,5 +1,6 @@
 //! Writes `docs/policy-reference.md`: the prose here, every key from [`crate::schema`].
 
+use crate::bpf::helpers;
 use crate::pattern::{MAX_ALTERNATIVES, MAX_PATTERN_BYTES, MAX_PATTERN_NAMES};
 use wasi_guard_abi::table::{CHUNK_BYTES, MAX_CHUNKS, MAX_NET_RULES, MAX_PREOPENS, MAX_STATES};
 
@@ -21,6 +22,8 @@ pub fn reference_markdown() -> String {
     out.push_str(&limits());
     out.push_str(RIGHTS);
     out.push_str(NETWORK);
+    out.push_str(PROGRAMS);
+    out.push_str(&helper_functions());
     out.push_str(RELOAD);
     out.push_str(DIAGNOSTICS);
     out.push_str(ASSERTIONS);
@@ -43,6 +46,55 @@ directory, they are found by a hash.
 ",
         (MAX_CHUNKS * CHUNK_BYTES) >> 20
     )
+}
+
+/// The helper functions that no program may call unless they are named.
+fn helper_functions() -> String {
+    let of = |wanted: fn(u32) -> bool| {
+        let names = helpers::names().filter(|name| helpers::by_name(name).is_some_and(wanted));
+        wrapped(names.map(|name| format!("`{name}`")))
+    };
+    format!(
+        "
+### Helper functions
+
+Programs may call every helper function of the kernel that reads, computes, prints, or fills their
+object's own maps and buffers. These have to be named in `helpers`, because they change or redirect
+packets, change sockets, processes, credentials or what a system call answers, send signals, run
+programs later, or serve to load programs:
+
+{}
+
+These need not be named, but need `scope = \"host\"`, because they read memory at any address, or
+give out addresses or pointers that lead there:
+
+{}
+
+These can never be granted: {}. Nor can helper functions that this list does not know, or functions
+of the kernel that programs call by their BTF (kfuncs).
+",
+        of(|id| !helpers::is_default(id) && helpers::is_grantable(id)),
+        of(helpers::needs_host),
+        of(|id| !helpers::is_grantable(id)).replace('\n', " "),
+    )
+}
+
+/// Words between commas, in lines of at most 100 characters.
+fn wrapped(words: impl Iterator<Item = String>) -> String {
+    let mut lines = vec![String::new()];
+    for word in words {
+        let line = lines.last().map_or(0, String::len);
+        match lines.last_mut() {
+            Some(last) if line == 0 => last.push_str(&word),
+            Some(last) if line + word.len() + 3 <= 100 => last.push_str(&format!(", {word}")),
+            Some(last) => {
+                last.push(',');
+                lines.push(word);
+            }
+            None => {}
+        }
+    }
+    lines.join("\n")
 }
 
 fn write_table(out: &mut String, table: &Table) {
@@ -257,14 +309,60 @@ attempts. Connecting to `0.0.0.0` or `::` means this host and needs a rule for `
 one that includes it. Sending to an address needs a `connect` rule, listening a `bind` rule.
 ";
 
+const PROGRAMS: &str = "
+## Kinds of eBPF programs
+
+A program is loaded if its kind is in `programs`, and attached where the list of its kind says so;
+what is listed nowhere is refused. The names of attach points are matched by [patterns](#patterns):
+a category and a name in `tracepoints`, paths in `cgroups` and for the files of `uprobes`, single
+names elsewhere.
+
+| Kind | Is attached to | Listed in | Runs for | Can |
+|---|---|---|---|---|
+| `tracepoint` | a tracepoint, with the arguments of the tracing subsystem | `tracepoints` | the host | read |
+| `raw_tracepoint` | a tracepoint, with the kernel's own arguments | `raw_tracepoints` | the host | read |
+| `tp_btf` | the same, with types | `raw_tracepoints` | the host | read |
+| `fentry`, `fexit` | the beginning or end of a function of the kernel | `functions` | the host | read |
+| `kprobe`, `kretprobe` | the same, through a breakpoint | `functions` | the host | read |
+| `uprobe`, `uretprobe` | the beginning or end of a function of a program or library | `uprobes` | the host | read |
+| `perf_event` | a counter, each time that it overflows | `perf_events` | the host | read |
+| `socket_filter` | a raw socket of its own, for copies of an interface's packets | `interfaces` | the host | read |
+| `xdp`, `tc` | an interface | `interfaces` | the host | read, and change, drop and send packets |
+| `lsm` | a hook for security modules | `lsm_hooks` | the host | read, and deny things |
+| `cgroup_skb` | a cgroup | `cgroups` | a cgroup | drop its packets |
+| `cgroup_sock`, `cgroup_sock_addr` | a cgroup | `cgroups` | a cgroup | deny sockets and addresses, change addresses |
+| `sock_ops` | a cgroup | `cgroups` | a cgroup | watch and tune its TCP connections |
+
+*Read* is reading all memory: the kernel's and, through it, that of every process, whatever the
+program is attached to. A pattern bounds when a program runs, not what it sees then. With
+`scope = \"host\"` that is so for the kinds that run for a cgroup as well. A kind that runs
+for the host needs `scope = \"host\"`; one that runs for a cgroup is attached to the guest's own, and
+with `scope = \"host\"` also to those in `cgroups`.
+
+```toml
+[bpf]
+scope = \"host\"
+programs = [\"tracepoint\", \"kprobe\"]
+tracepoints = [\"sched/sched_process_*\"]
+functions = [\"tcp_v{4,6}_connect\"]
+max_programs = 4
+```
+
+`scope` stands beside a `profile` in words, so that nobody grants it by a name that sounds harmless.
+";
+
 const DIAGNOSTICS: &str = "
 ## Errors and warnings
 
 An unknown key, a value of the wrong type, a bad pattern or address, two preopens with one name,
 and a rule that can never match because a deny rule covers it are errors: the policy is not used.
+So are, in `[bpf]`, a list about kinds that `programs` does not have, a name that no such attach
+point can have, a kind that has nothing to be attached to, and a kind or helper function that needs
+`scope = \"host\"`.
 Warnings are printed and the policy is used: `mode = \"audit\"`, a preopen that grants nothing, a
-rule that stands there twice, a rule that another one of the same list covers, a rule about names
-that no file can have, and a rule about names that belong to another preopen. `wasi-guard check` also
+rule that stands there twice, a rule that another one of the same list covers (in `[bpf]`: a helper
+function that need not be named), a rule about names that no file can have, a rule about names that
+belong to another preopen, and a `[bpf]` that lets nothing be loaded. `wasi-guard check` also
 warns where a rule other than `create` names a file or directory (`a/b`, `a/b/**`) that this
 host does not have and the guest may not create, or that is a symbolic link: rules are about the file
 that it leads to, by that file's own name. A rule that is covered only by several others together is
@@ -335,17 +433,27 @@ mod tests {
         }
     }
 
+    fn example(at: usize) -> String {
+        let text = reference_markdown();
+        let example = text.split("```toml\n").nth(at).and_then(|rest| rest.split("```").next());
+        example.unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_example_of_programs_is_accepted() {
+        let text = format!("version = 1\n{}", example(2));
+        let (policy, warnings) = crate::load(&crate::Source::new("example", text)).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(policy.bpf.unwrap().max_programs, 4);
+    }
+
     /// The example of a policy, and that of assertions about it.
     #[test]
     fn the_examples_agree() {
-        let text = reference_markdown();
-        let example = |at| {
-            let example = text.split("```toml\n").nth(at).and_then(|rest| rest.split("```").next());
-            crate::Source::new("example", example.unwrap())
-        };
+        let example = |at| crate::Source::new("example", example(at));
         let (policy, warnings) = crate::load(&example(1)).unwrap();
         assert_eq!(warnings, []);
-        let source = example(2);
+        let source = example(3);
         let assertions = crate::Assertions::load(&source).unwrap();
         let answers = assertions.answers(&source, &policy, &crate::Addresses::new()).unwrap();
         for (assertion, answer) in assertions.list.iter().zip(answers) {

@@ -133,8 +133,8 @@ tables! {
         Limits = "limits": Table, Some("no bounds");
         /// Where records of denials go; see [`[audit]`](#audit).
         Audit = "audit": Table, Some("standard error");
-        /// Rules for the `wasm_bpf` imports. Not supported yet: a policy that has this table is
-        /// refused. Without it the imports [answer as for an object that cannot be
+        /// What the guest may load into the kernel through the `wasm_bpf` imports; see
+        /// [`[bpf]`](#bpf). Without it the imports [answer as for an object that cannot be
         /// loaded](wasm-bpf.md).
         Bpf = "bpf": Table, Some("nothing is loaded");
     }
@@ -222,6 +222,70 @@ tables! {
         /// power of two from 4KiB to 16MiB. A record that finds no room is counted as lost; the
         /// verdict stays.
         Ring = "ring": Text, Some("\"16KiB\"");
+    }
+
+    /// What the guest may load into the kernel through the [`wasm_bpf` imports](wasm-bpf.md): kinds
+    /// of programs, what these may be attached to, and which helper functions of the kernel they may
+    /// call. The lists of names hold [patterns](#patterns). An object is refused as a whole if one of
+    /// its programs is.
+    ///
+    /// **With `scope = "host"` programs can read all memory** of the kernel and of every process of
+    /// the host, with the helper functions that need not be named: passwords, keys, what other guests
+    /// do. So can those that trace, and those that are about packets only. No list here bounds what
+    /// they read. Grant `scope = "host"` to nobody whom you would not let read everything.
+    BpfKey = "[bpf]" {
+        /// A ready set, to which the other keys add. `"trace-ro"`: the kinds `tracepoint`,
+        /// `raw_tracepoint`, `tp_btf`, `fentry`, `fexit`, `kprobe`, `kretprobe` and `perf_event`, at
+        /// every tracepoint, function and counter of the kernel; they change nothing. `"net-observe"`:
+        /// the same kinds without `perf_event`, at the tracepoints and functions of networking, and
+        /// `socket_filter` at every interface; none of them can change or drop a packet. Both need
+        /// `scope = "host"`, which stands beside them in words.
+        Profile = "profile": Text, Some("no set");
+        /// Whose events programs may see. `"guest"`: only kinds that the kernel runs for one cgroup
+        /// (`sock_ops`, `cgroup_skb`, `cgroup_sock`, `cgroup_sock_addr`) can be loaded, and they are
+        /// attached to the guest's own; they may not call helper functions that read any
+        /// address. `"host"`: everybody's, which comes to **reading all memory** of the host.
+        Scope = "scope": Text, Some("\"guest\"");
+        /// Kinds of programs that may be loaded; see [kinds](#kinds-of-ebpf-programs).
+        Programs = "programs": TextList, Some("nothing");
+        /// Tracepoints for `tracepoint`, with their category, as in `"sched/sched_process_*"`.
+        Tracepoints = "tracepoints": TextList, Some("nothing");
+        /// Tracepoints for `raw_tracepoint` and `tp_btf`, without their category, as in
+        /// `"sched_process_*"`.
+        RawTracepoints = "raw_tracepoints": TextList, Some("nothing");
+        /// Functions of the kernel for `fentry`, `fexit`, `kprobe` and `kretprobe`, as in
+        /// `"tcp_v4_connect"`.
+        Functions = "functions": TextList, Some("nothing");
+        /// Functions of programs and libraries for `uprobe` and `uretprobe`: an absolute path and a
+        /// symbol, both patterns, as in `"/usr/lib/**/libssl.so*:SSL_*"`. The last `:` separates them.
+        /// The path is that of the file itself, not of a symbolic link to it.
+        Uprobes = "uprobes": TextList, Some("nothing");
+        /// Counters for `perf_event`: `cpu-clock`, `task-clock`, `page-faults`, `context-switches`,
+        /// `cpu-migrations`, `minor-faults`, `major-faults`, `cpu-cycles`, `instructions`,
+        /// `cache-references`, `cache-misses`, `branch-instructions`, `branch-misses`.
+        PerfEvents = "perf_events": TextList, Some("nothing");
+        /// Cgroups other than the guest's own, for the kinds that run for a cgroup: paths below the
+        /// root of the hierarchy, as in `"system.slice/**"`; `"."` is the root. To the guest's own
+        /// they may be attached without this. With `scope = "host"` only.
+        Cgroups = "cgroups": TextList, Some("only the guest's own");
+        /// Network interfaces for `socket_filter`, `xdp` and `tc`, as in `"eth0"`.
+        Interfaces = "interfaces": TextList, Some("nothing");
+        /// Hooks for `lsm`, without `bpf_lsm_` or `security_` in front, as in `"path_rmdir"`. Such a
+        /// program can deny things to everybody on the host.
+        LsmHooks = "lsm_hooks": TextList, Some("nothing");
+        /// Helper functions that programs may call beside [those that need not be
+        /// named](#helper-functions), as in `"bpf_send_signal"`. `bpf_sys_bpf`, `bpf_sys_close` and
+        /// `bpf_kallsyms_lookup_name` can never be granted.
+        Helpers = "helpers": TextList, Some("those that need not be named");
+        /// Programs that may be loaded at once, from 1 to 256.
+        MaxPrograms = "max_programs": Integer, Some("16");
+        /// Maps that there may be at once, from 1 to 256. The variables of an object (`.rodata`,
+        /// `.data`, `.bss`) are maps as well.
+        MaxMaps = "max_maps": Integer, Some("16");
+        /// Bytes that these maps may have, by the sizes that they declare, up to `"1GiB"`.
+        MapBytes = "map_bytes": Text, Some("\"16MiB\"");
+        /// Instructions that one program may have, from 1 to 1000000.
+        MaxInstructions = "max_instructions": Integer, Some("65536");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
+use crate::bpf::{AttachList, Bpf, Scope, helpers};
 use crate::compile::Table;
 use crate::diagnostic::printable;
 use crate::model::{
@@ -13,7 +14,7 @@ use crate::network::Host;
 use crate::quantity::size_text;
 
 /// What a policy came to: preopens with their rules and the rights that each gives, network
-/// rules, limits, and the sizes of its table. `addresses` are those of the host names, if they
+/// rules, what may be loaded through `wasm_bpf`, limits, and the sizes of its table. `addresses` are those of the host names, if they
 /// were looked up. The same arguments give the same text. Ends with a line feed.
 pub fn show(policy: &Policy, table: &Table, addresses: Option<&Addresses>) -> String {
     let mut text = Text(String::new());
@@ -27,6 +28,9 @@ pub fn show(policy: &Policy, table: &Table, addresses: Option<&Addresses>) -> St
     ));
     preopens(&mut text, policy, table);
     network(&mut text, policy, addresses);
+    if let Some(bpf) = &policy.bpf {
+        programs(&mut text, bpf);
+    }
     sizes(&mut text, table);
     text.0
 }
@@ -169,6 +173,41 @@ fn network(text: &mut Text, policy: &Policy, addresses: Option<&Addresses>) {
             }
         }
     }
+}
+
+/// Without the table there is nothing to say: most guests do not import `wasm_bpf`.
+fn programs(text: &mut Text, bpf: &Bpf) {
+    text.0.push('\n');
+    let reach = match bpf.scope {
+        Scope::Guest => "the guest's own events",
+        Scope::Host => "everybody's events, and all memory",
+    };
+    text.line(format_args!("bpf      scope {}: {reach}", bpf.scope.name()));
+    let listed =
+        |names: Vec<String>| if names.is_empty() { "none".into() } else { names.join(", ") };
+    let kinds = bpf.programs.iter().map(|kind| kind.name().to_owned()).collect();
+    text.line(format_args!("  {:15}  {}", "programs", listed(kinds)));
+    for list in AttachList::EVERY {
+        let mut entries = bpf.entries(list);
+        if list == AttachList::Cgroups && bpf.programs.iter().any(|it| it.runs_for_a_cgroup()) {
+            entries.insert(0, "the guest's own".into());
+        }
+        if !entries.is_empty() {
+            text.line(format_args!("  {:15}  {}", list.name(), entries.join(", ")));
+        }
+    }
+    let named = bpf.helpers.iter().filter(|id| !helpers::is_default(**id));
+    let named = named.filter_map(|id| helpers::name(*id)).map(str::to_owned);
+    let usual = std::iter::once("those that need not be named".to_owned());
+    text.line(format_args!("  {:15}  {}", "helpers", listed(usual.chain(named).collect())));
+    text.line(format_args!(
+        "  {:15}  {} programs of {} instructions, {} maps of {} in all",
+        "at most",
+        bpf.max_programs,
+        bpf.max_instructions,
+        bpf.max_maps,
+        size_text(bpf.map_bytes)
+    ));
 }
 
 fn sizes(text: &mut Text, table: &Table) {

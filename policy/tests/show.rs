@@ -34,6 +34,13 @@ time = "90s"
 fuel = 0
 [audit]
 ring = "1MiB"
+[bpf]
+profile = "net-observe"
+scope = "host"
+programs = ["uprobe", "sock_ops"]
+uprobes = ["/usr/lib/**/libssl.so*:SSL_*"]
+helpers = ["bpf_send_signal"]
+map_bytes = "1MiB"
 "#;
 
 fn policy() -> Policy {

@@ -1,6 +1,6 @@
 //! Matches names against patterns piece by piece, in the order of the definition.
 
-use crate::pattern::{Element, NamePattern, Part, PathPattern};
+use crate::pattern::{Element, MAX_PATTERN_BYTES, NamePattern, Part, PathPattern, Pattern};
 
 /// Whether a pattern matches a path.
 pub(super) fn matches(pattern: &PathPattern, path: &[&[u8]]) -> bool {
@@ -8,6 +8,20 @@ pub(super) fn matches(pattern: &PathPattern, path: &[&[u8]]) -> bool {
         return true;
     }
     parts(&pattern.parts, path, true)
+}
+
+/// Whether a pattern matches a text that names something other than a file below a preopen.
+pub(crate) fn text_matches(pattern: &Pattern, text: &str) -> bool {
+    let path: Vec<&[u8]> = match text {
+        "." => Vec::new(),
+        text => text.split('/').map(str::as_bytes).collect(),
+    };
+    // `**` takes names without a look at them.
+    let is_name =
+        |name: &&[u8]| !name.is_empty() && !name.contains(&0) && *name != b"." && *name != b"..";
+    text.len() <= MAX_PATTERN_BYTES
+        && path.iter().all(is_name)
+        && pattern.alternatives().iter().any(|pattern| matches(pattern, &path))
 }
 
 /// Whether a path is on the way to a name that the pattern could match: some proper beginning of
@@ -111,7 +125,6 @@ fn first_character(name: &[u8]) -> Option<(char, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pattern::Pattern;
 
     fn check(pattern: &str, yes: &[&[u8]], no: &[&[u8]]) {
         let parsed = Pattern::parse(pattern).unwrap();
@@ -143,6 +156,45 @@ mod tests {
         check("a/**/b", &[b"a/b", b"a/x/b", b"a/x/y/b"], &[b"a", b"b", b"a/x"]);
         check(".", &[b""], &[b"a"]);
         check("**/x/**", &[b"x/a", b"y/x/a/b"], &[b"x", b"y/x"]);
+    }
+
+    #[test]
+    fn texts_are_names_between_slashes() {
+        let matched = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().matches(text);
+        for (pattern, text) in [
+            ("*", "eth0"),
+            ("sched/*", "sched/sched_switch"),
+            ("{net,tcp}/*", "tcp/tcp_probe"),
+            ("**", "a/b/c"),
+            ("**", "a"),
+            (".", "."),
+            ("**", "."),
+            ("a/**/b", "a/b"),
+            ("..a", "..a"),
+        ] {
+            assert!(matched(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [
+            ("*", ""),
+            ("**", ""),
+            (".", ""),
+            ("*", "a/b"),
+            ("*", "."),
+            ("*", ".."),
+            ("**", "a/../b"),
+            ("**", "a//b"),
+            ("**", "/a"),
+            ("**", "a/"),
+            ("**", "a\0"),
+            ("**", "a/b\0/c"),
+            ("*", "\0"),
+            ("sched/*", "sched"),
+            ("a", "A"),
+        ] {
+            assert!(!matched(pattern, text), "{pattern} {text:?}");
+        }
+        assert!(matched("*", &"a".repeat(MAX_PATTERN_BYTES)));
+        assert!(!matched("*", &"a".repeat(MAX_PATTERN_BYTES + 1)));
     }
 
     #[test]

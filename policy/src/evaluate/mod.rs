@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 use wasi_guard_abi::operation::{Operation, Reason, right};
 
+pub(crate) use matcher::text_matches;
 pub use rights::{Decision, names_creatable, rights};
 pub use subtree::{SubtreeError, same_rights_below};
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::bpf::DraftBpf;
 use crate::model::{
     Audit, Limits, Mode, Origin, PathRule, Policy, Preopen, PreopenKind, Rule, RuleKind, RuleNumber,
 };
@@ -16,6 +17,7 @@ pub(super) struct Draft {
     pub(super) network: Vec<DraftNetworkRule>,
     pub(super) limits: Limits,
     pub(super) audit: Audit,
+    pub(super) bpf: Option<DraftBpf>,
 }
 
 pub(super) struct DraftPreopen {
@@ -132,6 +134,7 @@ impl Draft {
             network,
             limits: self.limits,
             audit: self.audit,
+            bpf: self.bpf.map(|draft| draft.bpf),
             rules: rules.into_iter().map(|(_, rule)| rule).collect(),
         }
     }

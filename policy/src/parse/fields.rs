@@ -110,7 +110,9 @@ fn kind_hint(name: &str, value: &DeValue<'_>, kind: Kind) -> Option<String> {
         (Kind::Number, DeValue::String(text)) if text.parse::<f64>().is_ok() => {
             Some(format!("write `{name} = {text}` without quotes"))
         }
-        (Kind::Text, DeValue::Integer(number)) if ["memory", "time", "ring"].contains(&name) => {
+        (Kind::Text, DeValue::Integer(number))
+            if ["memory", "time", "ring", "map_bytes"].contains(&name) =>
+        {
             Some(format!("write a string with its unit, as in `{name} = \"{number}…\"`"))
         }
         _ => None,

@@ -1,8 +1,9 @@
 //! Text to [`Policy`]: every error at once, each with its place and a hint.
 //!
 //! [`read`] turns TOML into a [`draft`], which keeps the place of everything; [`validate`] finds
-//! what is wrong between rules; [`draft`] numbers the rules and becomes the policy.
+//! what is wrong between rules, [`bpf`] what is wrong in `[bpf]`; [`draft`] numbers the rules and becomes the policy.
 
+mod bpf;
 mod draft;
 pub(crate) mod fields;
 mod read;
@@ -27,6 +28,9 @@ pub fn load(source: &Source) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic
         let draft = read::read(root, text, findings);
         if whole {
             validate::validate(&draft, &lines, findings);
+            if let Some(bpf) = &draft.bpf {
+                bpf::check(bpf, &lines, findings);
+            }
         }
         draft
     });

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::bpf;
 use super::draft::{Draft, DraftNetworkRule, DraftPreopen, DraftRule};
 use super::fields::{self, Field, Text};
 use crate::diagnostic::{Findings, nearest};
@@ -24,7 +25,7 @@ const MAX_OPEN_FILES: u64 = 1 << 20;
 /// More is the same as no bound to the kernel (tg_set_limit, block/blk-throttle.c).
 const MAX_IOPS: u64 = u32::MAX as u64;
 
-type Value<'i> = Spanned<DeValue<'i>>;
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 pub(super) fn read(root: &Spanned<DeTable<'_>>, text: &str, findings: &mut Findings<'_>) -> Draft {
     let mut reader = Reader { text, findings };
@@ -37,19 +38,15 @@ pub(super) fn read(root: &Spanned<DeTable<'_>>, text: &str, findings: &mut Findi
             RootKey::Network => reader.network(value, &mut draft.network),
             RootKey::Limits => reader.limits(value, &mut draft.limits),
             RootKey::Audit => reader.audit(value, &mut draft.audit),
-            RootKey::Bpf => reader.findings.error(
-                value.span(),
-                "`[bpf]` is not supported yet",
-                Some("remove it; what a guest asks of `wasm_bpf` is refused and recorded".into()),
-            ),
+            RootKey::Bpf => draft.bpf = Some(bpf::read(&mut reader, value)),
         }
     }
     draft
 }
 
-struct Reader<'a, 'f> {
-    text: &'a str,
-    findings: &'a mut Findings<'f>,
+pub(super) struct Reader<'a, 'f> {
+    pub(super) text: &'a str,
+    pub(super) findings: &'a mut Findings<'f>,
 }
 
 impl Reader<'_, '_> {
@@ -61,7 +58,7 @@ impl Reader<'_, '_> {
         fields::fields(table, place, self.findings)
     }
 
-    fn table_fields<'t, 'i, K: crate::schema::Keys>(
+    pub(super) fn table_fields<'t, 'i, K: crate::schema::Keys>(
         &mut self,
         value: &'t Value<'i>,
     ) -> Vec<Field<'t, 'i, K>> {
@@ -322,7 +319,13 @@ impl Reader<'_, '_> {
     }
 
     /// A whole number from 1 to `most`; `what` it counts.
-    fn count(&mut self, value: &Value<'_>, key: &str, what: &str, most: u64) -> Option<u64> {
+    pub(super) fn count(
+        &mut self,
+        value: &Value<'_>,
+        key: &str,
+        what: &str,
+        most: u64,
+    ) -> Option<u64> {
         let found = fields::unsigned(value).filter(|count| (1..=most).contains(count));
         if found.is_none() {
             let message = format!("`{key}` is out of range");
@@ -332,7 +335,11 @@ impl Reader<'_, '_> {
         found
     }
 
-    fn size(&mut self, value: &Value<'_>, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    pub(super) fn size(
+        &mut self,
+        value: &Value<'_>,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
         let found = fields::text(value, self.text)?;
         match quantity::size(found.text) {
             Ok(size) if range.contains(&size) => Some(size),

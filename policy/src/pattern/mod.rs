@@ -12,6 +12,7 @@ mod parse;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 pub use parse::PatternError;
 
@@ -79,6 +80,14 @@ impl Pattern {
         &self.alternatives
     }
 
+    /// Whether it matches the name or path of something that lies below no preopen, such as
+    /// `sched/sched_switch` or `eth0`. `/` separates names; `.` alone is what the pattern `.` stands
+    /// for. No other text with an empty name, `.` or `..` matches, nor one with NUL or of more than
+    /// [`MAX_PATTERN_BYTES`] bytes.
+    pub fn matches(&self, text: &str) -> bool {
+        crate::evaluate::text_matches(self, text)
+    }
+
     /// Whether it matches the preopen itself.
     pub fn matches_root(&self) -> bool {
         self.alternatives.iter().any(PathPattern::matches_root)
@@ -129,6 +138,16 @@ impl PathPattern {
     /// Whether no file can have such a path, because of one of its names.
     pub(crate) fn is_impossible(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Name(name) if name.is_impossible()))
+    }
+
+    /// Whether a path of this many names can match.
+    pub(crate) fn can_have(&self, names: &RangeInclusive<usize>) -> bool {
+        let named = self.parts.iter().filter(|part| **part != Part::Names).count();
+        let least = match self.parts.last() {
+            Some(Part::Names) if !self.is_everything() => named + 1,
+            _ => named,
+        };
+        least <= *names.end() && (named != self.parts.len() || *names.start() <= named)
     }
 
     /// `**` alone.

@@ -22,6 +22,11 @@ impl PatternError {
     pub(super) fn new(span: Span, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into(), span }
     }
+
+    /// The hint, if it is one for patterns about other things than names below a preopen too.
+    pub(crate) fn general_hint(&self) -> Option<&str> {
+        Some(self.hint.as_str()).filter(|hint| !hint.contains("preopen"))
+    }
 }
 
 /// A token and the bytes of the text that it came from.

@@ -54,6 +54,7 @@ pub(crate) fn policy(preopens: &[Lists]) -> Policy {
         network: Vec::new(),
         limits: Limits::default(),
         audit: Audit::default(),
+        bpf: None,
         rules,
     }
 }
