@@ -1,6 +1,6 @@
 //! Writes `docs/policy-reference.md`: the prose here, every key from [`crate::schema`].
 
-use crate::bpf::helpers;
+use crate::bpf::{MAX_ENTRIES, helpers};
 use crate::pattern::{MAX_ALTERNATIVES, MAX_PATTERN_BYTES, MAX_PATTERN_NAMES};
 use wasi_guard_abi::table::{CHUNK_BYTES, MAX_CHUNKS, MAX_NET_RULES, MAX_PREOPENS, MAX_STATES};
 
@@ -22,7 +22,7 @@ pub fn reference_markdown() -> String {
     out.push_str(&limits());
     out.push_str(RIGHTS);
     out.push_str(NETWORK);
-    out.push_str(PROGRAMS);
+    out.push_str(&PROGRAMS.replace("{MAX_ENTRIES}", &MAX_ENTRIES.to_string()));
     out.push_str(&helper_functions());
     out.push_str(RELOAD);
     out.push_str(DIAGNOSTICS);
@@ -65,17 +65,19 @@ programs later, or serve to load programs:
 
 {}
 
-These need not be named, but need `scope = \"host\"`, because they read memory at any address, or
-give out addresses or pointers that lead there:
+These need not be named, but need `scope = \"host\"`, because they read memory at any address, give
+out addresses or pointers that lead there, or find the sockets of others:
 
 {}
 
-These can never be granted: {}. Nor can helper functions that this list does not know, or functions
-of the kernel that programs call by their BTF (kfuncs).
+These can never be granted, nor can those that the kernel got later, nor functions of the kernel that
+programs call by their BTF (kfuncs):
+
+{}
 ",
         of(|id| !helpers::is_default(id) && helpers::is_grantable(id)),
         of(helpers::needs_host),
-        of(|id| !helpers::is_grantable(id)).replace('\n', " "),
+        of(|id| !helpers::is_grantable(id)),
     )
 }
 
@@ -335,9 +337,11 @@ names elsewhere.
 
 *Read* is reading all memory: the kernel's and, through it, that of every process, whatever the
 program is attached to. A pattern bounds when a program runs, not what it sees then. With
-`scope = \"host\"` that is so for the kinds that run for a cgroup as well. A kind that runs
-for the host needs `scope = \"host\"`; one that runs for a cgroup is attached to the guest's own, and
-with `scope = \"host\"` also to those in `cgroups`.
+`scope = \"host\"` that is so for the kinds that run for a cgroup as well. A kind that runs for the
+host needs `scope = \"host\"`; one that runs for a cgroup is attached to the guest's own, and with
+`scope = \"host\"` also to those in `cgroups`.
+
+A list of `[bpf]` has at most {MAX_ENTRIES} entries.
 
 ```toml
 [bpf]

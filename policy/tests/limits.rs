@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use common::policy;
 use wasi_guard_abi::table::{MAX_NET_RULES, MAX_PREOPENS};
+use wasi_guard_policy::bpf::MAX_ENTRIES;
 use wasi_guard_policy::network::{Action, Protocol};
 use wasi_guard_policy::{
     Addresses, Grants, MAX_SOURCE_BYTES, Policy, Source, compile, load, render_all,
@@ -157,6 +158,20 @@ fn patterns() {
             assert!(error.contains(&format!(" large:6:{column}\n")), "{list} {column}: {error}");
         }
     }
+}
+
+#[test]
+fn entries_of_bpf() {
+    let policy = |count: usize| {
+        let functions: String = (0..count).map(|n| format!("'f{n}',\n")).collect();
+        format!(
+            "version = 1\n[bpf]\nscope = 'host'\nprograms = ['kprobe']\nfunctions = [\n{functions}]"
+        )
+    };
+    assert_eq!(loaded(policy(MAX_ENTRIES)).unwrap().bpf.unwrap().functions.len(), MAX_ENTRIES);
+    let error = loaded(policy(MAX_ENTRIES + 1)).unwrap_err();
+    assert!(error.contains("1025 entries in `functions`; there may be 1024"), "{error}");
+    assert!(error.contains(":1030:1"), "{error}");
 }
 
 /// No file can have such a name, so the rule is about nothing; a warning says so.

@@ -34,7 +34,7 @@ pub fn is_default(id: u32) -> bool {
 }
 
 /// Whether only programs of a policy with `scope = "host"` may call it, because it reads memory at
-/// any address, or leads there.
+/// any address, leads there, or finds what belongs to others.
 pub fn needs_host(id: u32) -> bool {
     helper(id).is_some_and(|(.., by)| by == Use::Host)
 }
@@ -148,7 +148,9 @@ mod tests {
         ] {
             assert!(by_name(name).is_some_and(|id| needs_host(id) && is_default(id)), "{name}");
         }
-        for word in ["probe_read", "copy_from_user", "skc_to_", "printf", "printk", "stack"] {
+        for word in
+            ["probe_read", "copy_from_user", "skc_to_", "printf", "printk", "stack", "lookup_tcp"]
+        {
             for name in names().filter(|name| name.contains(word)) {
                 assert!(by_name(name).is_some_and(needs_host), "{name}");
             }

@@ -22,6 +22,9 @@ pub use list::{AttachList, COUNTERS};
 pub use point::AttachPoint;
 pub use profile::Profile;
 
+/// Most entries of one list of `[bpf]`. The broker asks about each of them for each attachment.
+pub const MAX_ENTRIES: usize = 1024;
+
 /// What a guest may load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bpf {
@@ -84,7 +87,11 @@ impl Default for Bpf {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// The guest's own: only programs that the kernel runs for one cgroup, attached to the guest's,
-    /// and without the helper functions that read memory at any address.
+    /// and without the helper functions of [`helpers::needs_host`].
+    ///
+    /// Helper functions are not all that reads: programs also follow typed pointers, from variables
+    /// of the kernel (`BPF_PSEUDO_BTF_ID`) on, and can give pointers away. The kernel lets them do
+    /// neither if who loads them is without `CAP_PERFMON`, which none of these kinds needs.
     #[default]
     Guest,
     /// Everybody's on the host. Such programs can read all memory.

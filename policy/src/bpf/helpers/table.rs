@@ -13,6 +13,7 @@ use super::Use::{self, Default, Host, Named, Never};
 /// The kernel has many of them for every kind of program, also for those that it runs for one cgroup
 /// (bpf_base_func_proto, kernel/bpf/helpers.c): a policy with `scope = "guest"` would be none with
 /// them. What prints is among them because `%s` prints what lies at an address (6, 126, 165, 177).
+/// So is what finds other sockets than the program's own (84, 85, 99).
 ///
 /// `Named` is all else, in particular what
 ///
@@ -112,8 +113,8 @@ pub(super) const HELPERS: [(u32, &str, Use); 211] = [
     (81, "bpf_get_local_storage", Default),
     (82, "bpf_sk_select_reuseport", Named),
     (83, "bpf_skb_ancestor_cgroup_id", Default),
-    (84, "bpf_sk_lookup_tcp", Default),
-    (85, "bpf_sk_lookup_udp", Default),
+    (84, "bpf_sk_lookup_tcp", Host),
+    (85, "bpf_sk_lookup_udp", Host),
     (86, "bpf_sk_release", Default),
     (87, "bpf_map_push_elem", Default),
     (88, "bpf_map_pop_elem", Default),
@@ -127,7 +128,7 @@ pub(super) const HELPERS: [(u32, &str, Use); 211] = [
     (96, "bpf_tcp_sock", Default),
     (97, "bpf_skb_ecn_set_ce", Named),
     (98, "bpf_get_listener_sock", Default),
-    (99, "bpf_skc_lookup_tcp", Default),
+    (99, "bpf_skc_lookup_tcp", Host),
     (100, "bpf_tcp_check_syncookie", Default),
     (101, "bpf_sysctl_get_name", Default),
     (102, "bpf_sysctl_get_current_value", Default),

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::fields::{self, Field, Text};
 use super::read::{Reader, Value};
-use crate::bpf::{AttachList, Bpf, Profile, ProgramKind, Scope};
+use crate::bpf::{AttachList, Bpf, MAX_ENTRIES, Profile, ProgramKind, Scope};
 use crate::schema::BpfKey;
 use crate::source::Span;
 
@@ -164,8 +164,21 @@ impl DraftBpf {
         let texts = fields::texts(value, reader.text, reader.findings);
         self.incomplete |=
             value.get_ref().as_array().is_some_and(|array| array.len() != texts.len());
+        if let Some(first) = texts.get(MAX_ENTRIES) {
+            self.wrong(
+                reader,
+                Wrong {
+                    place: first.span.clone(),
+                    message: format!(
+                        "{} entries in `{key}`; there may be {MAX_ENTRIES}",
+                        texts.len()
+                    ),
+                    hint: "use fewer, wider patterns".into(),
+                },
+            );
+        }
         let mut list = Vec::new();
-        for text in texts {
+        for text in texts.into_iter().take(MAX_ENTRIES) {
             match read(&text) {
                 Ok(entry) => {
                     list.push(Spanned::new(text.span.clone(), entry));
