@@ -341,6 +341,9 @@ program is attached to. A pattern bounds when a program runs, not what it sees t
 host needs `scope = \"host\"`; one that runs for a cgroup is attached to the guest's own, and with
 `scope = \"host\"` also to those in `cgroups`.
 
+`cgroup_sock_addr` undoes `[network]`: its programs change addresses after the kernel has asked whether
+the guest may go there. `wasi-guard check` warns of it.
+
 A list of `[bpf]` has at most {MAX_ENTRIES} entries.
 
 ```toml
@@ -364,13 +367,13 @@ So are, in `[bpf]`, a list about kinds that `programs` does not have, a name tha
 point can have, a kind that has nothing to be attached to, and a kind or helper function that needs
 `scope = \"host\"`.
 Warnings are printed and the policy is used: `mode = \"audit\"`, a preopen that grants nothing, a
-rule that stands there twice, a rule that another one of the same list covers (in `[bpf]`: a helper
-function that need not be named), a rule about names that no file can have, a rule about names that
-belong to another preopen, and a `[bpf]` that lets nothing be loaded. `wasi-guard check` also
-warns where a rule other than `create` names a file or directory (`a/b`, `a/b/**`) that this
-host does not have and the guest may not create, or that is a symbolic link: rules are about the file
-that it leads to, by that file's own name. A rule that is covered only by several others together is
-not found.
+rule that stands there twice, a rule that another one of the same list covers, a rule about names
+that no file can have, and a rule about names that belong to another preopen; in `[bpf]` a table that
+lets nothing be loaded, the kind `cgroup_sock_addr`, and a helper function that need not be named.
+`wasi-guard check` also warns where a rule other than `create` names a file or directory (`a/b`,
+`a/b/**`) that this host does not have and the guest may not create, or that is a symbolic link:
+rules are about the file that it leads to, by that file's own name. A rule that is covered only by
+several others together is not found.
 ";
 
 const ASSERTIONS: &str = "

@@ -274,7 +274,8 @@ tables! {
         /// program can deny things to everybody on the host.
         LsmHooks = "lsm_hooks": TextList, Some("nothing");
         /// Helper functions that programs may call beside [those that need not be
-        /// named](#helper-functions), as in `"bpf_send_signal"`. `bpf_sys_bpf`, `bpf_sys_close` and
+        /// named](#helper-functions), as in `"bpf_send_signal"`. `"bpf_probe_write_user"` is the power to
+        /// take over every process. `bpf_sys_bpf`, `bpf_sys_close` and
         /// `bpf_kallsyms_lookup_name` can never be granted.
         Helpers = "helpers": TextList, Some("those that need not be named");
         /// Programs that may be loaded at once, from 1 to 256.

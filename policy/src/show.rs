@@ -14,8 +14,9 @@ use crate::network::Host;
 use crate::quantity::size_text;
 
 /// What a policy came to: preopens with their rules and the rights that each gives, network
-/// rules, what may be loaded through `wasm_bpf`, limits, and the sizes of its table. `addresses` are those of the host names, if they
-/// were looked up. The same arguments give the same text. Ends with a line feed.
+/// rules, what may be loaded through `wasm_bpf`, limits, and the sizes of its table. `addresses` are
+/// those of the host names, if they were looked up. The same arguments give the same text. Ends with
+/// a line feed.
 pub fn show(policy: &Policy, table: &Table, addresses: Option<&Addresses>) -> String {
     let mut text = Text(String::new());
     text.line(format_args!("mode     {}", policy.mode));

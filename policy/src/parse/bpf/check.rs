@@ -14,6 +14,7 @@ pub(in crate::parse) fn check(
 ) {
     repetitions(draft, lines, findings);
     default_helpers(draft, findings);
+    addresses(draft, findings);
     // What was not understood may be what the rest lacks.
     if draft.incomplete {
         return;
@@ -55,6 +56,20 @@ fn default_helpers(draft: &DraftBpf, findings: &mut Findings<'_>) {
             helper.span(),
             format!("every program may call `{name}` already"),
             Some("remove it".into()),
+        );
+    }
+}
+
+/// The kernel runs these programs after the hooks by which `[network]` is enforced
+/// (inet_stream_connect, net/ipv4/af_inet.c, comes after security_socket_connect), and takes the
+/// address that they leave.
+fn addresses(draft: &DraftBpf, findings: &mut Findings<'_>) {
+    let kind = ProgramKind::CgroupSockAddr;
+    for found in draft.programs.iter().filter(|found| *found.get_ref() == kind) {
+        findings.warn(
+            found.span(),
+            format!("`{}` can send the guest's connections to any address", kind.name()),
+            Some("leave it out if `[network]` is to bound where the guest goes".into()),
         );
     }
 }
