@@ -16,5 +16,6 @@
 //! * [`broker`]: the objects of one guest, and the answers to its worker's questions.
 
 pub mod image;
+pub mod parse;
 pub mod protocol;
 pub mod window;
