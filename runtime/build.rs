@@ -17,9 +17,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     use std::fmt::Write as _;
 
     let mut code = String::new();
-    for (name, file, unlisted) in
-        [("RUN", "run.toml", Unlisted::Asked), ("COMPILE", "compile.toml", Unlisted::Denied)]
-    {
+    for (name, file, unlisted) in [
+        ("RUN", "run.toml", Unlisted::Asked),
+        ("COMPILE", "compile.toml", Unlisted::Denied),
+        ("PARSE", "parse.toml", Unlisted::Denied),
+    ] {
         let path = format!("../policies/seccomp/{file}");
         println!("cargo::rerun-if-changed={path}");
         let rows = Rows::parse(&std::fs::read_to_string(&path)?)?;

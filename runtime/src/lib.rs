@@ -10,6 +10,8 @@ pub mod cache;
 pub mod cli;
 #[cfg(feature = "run")]
 pub mod compile;
+#[cfg(feature = "run")]
+mod confined;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

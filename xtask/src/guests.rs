@@ -58,9 +58,19 @@ fn compile(source: &Path, guest: &Path) -> Result<()> {
             // Debian's wasi-libc lives under the triple's old name, which clang calls deprecated.
             .args(["--target=wasm32-wasi", "-Wno-deprecated", "-O2", "-Wall", "-Werror", "-o"])
             .arg(guest)
+            .args(linker_options(source)?)
             .arg(source),
     )?;
     Ok(())
+}
+
+/// What a source asks the linker for in its first line: `// link: OPTION...`.
+fn linker_options(source: &Path) -> Result<Vec<String>> {
+    let text =
+        fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
+    let words = text.lines().next().and_then(|line| line.strip_prefix("// link: "));
+    let words = words.unwrap_or_default().split_whitespace();
+    Ok(words.map(|option| format!("-Wl,{option}")).collect())
 }
 
 fn is_newer(made: &Path, source: &Path) -> Result<bool> {

@@ -80,3 +80,40 @@ pub struct Program {
     /// Bytes of one record of it.
     pub line_info_size: u32,
 }
+
+/// Why an image is none.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It is larger than [`MAX_IMAGE`].
+    #[error(
+        "the object is too large: {0} bytes of programs, maps and types, and {MAX_IMAGE} are allowed"
+    )]
+    TooLarge(usize),
+    /// The bytes are none.
+    #[error("what the parser made of the object cannot be read: {0}")]
+    Malformed(#[from] postcard::Error),
+}
+
+impl Image {
+    /// Its bytes, to be handed from the parser to the broker.
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub fn encode(&self) -> Result<Vec<u8>, ImageError> {
+        let bytes = postcard::to_stdvec(self)?;
+        if bytes.len() > MAX_IMAGE { Err(ImageError::TooLarge(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// The image that these bytes are, to be checked before anything is made of it.
+    ///
+    /// # Errors
+    /// If they are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ImageError> {
+        let (image, rest) = postcard::take_from_bytes(bytes)?;
+        if rest.is_empty() {
+            Ok(image)
+        } else {
+            Err(postcard::Error::DeserializeBadEncoding.into())
+        }
+    }
+}

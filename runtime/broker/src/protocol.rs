@@ -161,3 +161,18 @@ pub struct MapShape {
     /// every processor has its own.
     pub value_size: u32,
 }
+
+/// Size in bytes of the window between broker and parser.
+pub const PARSER_WINDOW: usize = crate::image::MAX_IMAGE;
+
+/// To the parser: an object of so many bytes is in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParseRequest {
+    /// How many.
+    pub bytes: u32,
+}
+
+/// The parser's answer: an encoded [image](crate::image::Image) of so many bytes is in the window,
+/// or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParseReply(pub Result<u32, String>);

@@ -58,6 +58,25 @@ pub struct Syscall<'a> {
     pub thread: u32,
 }
 
+/// A call of a guest's to an import of `wasm_bpf` that is not granted.
+#[derive(Clone, Copy, Debug)]
+pub struct WasmBpf<'a> {
+    /// The import.
+    pub import: &'static str,
+    /// The object's size, as the guest says, where that is all that is known.
+    pub bytes: Option<u32>,
+    /// The program of the object that it is about.
+    pub program: Option<&'a str>,
+    /// The key of `[bpf]` that does not list it; `None` if no policy can grant it.
+    pub key: Option<&'static str>,
+    /// What was asked for, as a policy would write it.
+    pub asked: Option<&'a str>,
+    /// Audit mode let it through.
+    pub passed: bool,
+    /// The worker.
+    pub worker: u32,
+}
+
 /// Writes the audit of one run.
 #[derive(Debug)]
 pub struct Auditor {
@@ -135,23 +154,48 @@ impl Auditor {
 
     /// A guest's BPF object of so many bytes was not loaded, in audit mode neither.
     pub fn bpf_load(&mut self, bytes: u32, worker: u32) {
+        self.wasm_bpf(&WasmBpf {
+            import: "wasm_load_bpf_object",
+            bytes: Some(bytes),
+            program: None,
+            key: None,
+            asked: None,
+            passed: false,
+            worker,
+        });
+    }
+
+    /// A call of a guest's to an import of `wasm_bpf` was denied, or in audit mode would have been.
+    pub fn wasm_bpf(&mut self, call: &WasmBpf<'_>) {
+        let denied = !call.passed;
         let body = Body::Denial(Box::new(line::Denial {
             operation: "wasm_bpf",
             names: None,
             socket: None,
             syscall: None,
-            wasm_bpf: Some(line::WasmBpf { import: "wasm_load_bpf_object", bytes }),
+            wasm_bpf: Some(line::WasmBpf {
+                import: call.import,
+                bytes: call.bytes,
+                program: call.program,
+                key: call.key,
+                asked: call.asked,
+            }),
             wanted: Vec::new(),
             rights: Vec::new(),
-            verdict: "denied",
-            reason: "never_granted",
+            verdict: if denied { "denied" } else { "would_deny" },
+            reason: if call.key.is_some() { "not_granted" } else { "never_granted" },
             rule: None,
-            errno: Some("EPERM"),
-            errno_number: Some(libc::EPERM),
-            pid: worker,
-            tid: worker,
+            errno: denied.then_some("EPERM"),
+            errno_number: denied.then_some(libc::EPERM),
+            pid: call.worker,
+            tid: call.worker,
         }));
         self.write("denial", clock::now(), body);
+    }
+
+    /// Samples of a guest's BPF program found no room in the buffer of this map.
+    pub fn samples_lost(&mut self, map: &str, count: u64) {
+        self.write("samples_lost", clock::now(), Body::SamplesLost { map, count });
     }
 
     /// The policy that the lines from here on are about, in place of the one of [`About`].

@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(super) struct Line<'a> {
     pub(super) time: String,
-    /// `denial`, `start`, `reload`, `reload_refused`, `loss`, `limit` or `end`.
+    /// `denial`, `start`, `reload`, `reload_refused`, `loss`, `samples_lost`, `limit` or `end`.
     pub(super) record: &'static str,
     #[serde(flatten)]
     pub(super) head: &'a Head,
@@ -34,6 +34,7 @@ pub(super) enum Body<'a> {
     Reload { by: &'a str, previous_policy: &'a str, previous_digest: &'a str },
     ReloadRefused { by: &'a str, offered: &'a str, error: &'a str },
     Loss { count: u64 },
+    SamplesLost { map: &'a str, count: u64 },
     Limit { limit: &'a str, detail: &'a str },
     End(End),
 }
@@ -48,7 +49,7 @@ pub(super) struct Denial<'a> {
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) syscall: Option<Syscall<'a>>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub(super) wasm_bpf: Option<WasmBpf>,
+    pub(super) wasm_bpf: Option<WasmBpf<'a>>,
     pub(super) wanted: Vec<&'static str>,
     pub(super) rights: Vec<&'static str>,
     pub(super) verdict: &'static str,
@@ -105,9 +106,16 @@ pub(super) struct Syscall<'a> {
 
 /// A call of the guest's to an import of `wasm_bpf`.
 #[derive(Debug, Serialize)]
-pub(super) struct WasmBpf {
+pub(super) struct WasmBpf<'a> {
     pub(super) import: &'static str,
-    pub(super) bytes: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) program: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) asked: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]

@@ -13,7 +13,7 @@ mod sink;
 mod sys;
 mod text;
 
-pub use auditor::{About, Auditor, End, Syscall, Verdict};
+pub use auditor::{About, Auditor, End, Syscall, Verdict, WasmBpf};
 pub use sink::Sink;
 pub use sys::inherited;
 

@@ -264,6 +264,40 @@ fn a_bpf_object_that_is_not_loaded_has_its_size_in_audit_mode_too() {
 }
 
 #[test]
+fn what_a_bpf_program_may_not_be_names_the_key_that_would_grant_it() {
+    let (disk, mut auditor) = auditor(Mode::Audit);
+    let call = WasmBpf {
+        import: "wasm_attach_bpf_program",
+        bytes: None,
+        program: Some("handle_exec"),
+        key: Some("tracepoints"),
+        asked: Some("sched/sched_process_exec"),
+        passed: true,
+        worker: 7,
+    };
+    auditor.wasm_bpf(&call);
+    let pinned = WasmBpf { key: None, program: None, passed: false, ..call };
+    auditor.wasm_bpf(&pinned);
+    auditor.samples_lost("events", 3);
+    let lines = disk.lines();
+    let (granted, never, lost) = (&lines[1], &lines[2], &lines[3]);
+    assert_eq!(
+        (&granted["key"], &granted["asked"]),
+        (&"tracepoints".into(), &"sched/sched_process_exec".into())
+    );
+    assert_eq!(
+        (&granted["verdict"], &granted["reason"]),
+        (&"would_deny".into(), &"not_granted".into())
+    );
+    assert_eq!(granted["errno"], Value::Null);
+    assert_eq!((&never["verdict"], &never["reason"]), (&"denied".into(), &"never_granted".into()));
+    assert_eq!(
+        (&lost["record"], &lost["map"], &lost["count"]),
+        (&"samples_lost".into(), &"events".into(), &3.into())
+    );
+}
+
+#[test]
 fn a_rule_of_the_command_line_names_its_option() {
     let policy = Policy::from_grants(&Grants {
         dirs: vec![("./data".into(), "/data".into())],

@@ -5,7 +5,6 @@
 //! Relied on by the supervisor and by `wasi-guard compile`. Works without root, without BPF and
 //! without Landlock.
 
-mod child;
 mod content;
 mod process;
 mod source;

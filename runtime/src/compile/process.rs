@@ -12,8 +12,8 @@ use wasi_guard_enforce::{
     isolation::Identity,
 };
 
-use super::child::Compiler;
 use super::{Error, Request, source};
+use crate::confined::{self, Confined};
 use crate::protocol::{
     CONFIG_FD, CONTROL_FD, Channel, ChannelError, CompileConfig, CompileStep, FIRST_FD, FromWorker,
     Kind, Layers, Role, WorkerConfig,
@@ -55,9 +55,10 @@ pub(super) fn run(module: &File, request: &Request<'_>) -> Result<Compiled, Erro
     let descriptors =
         vec![(theirs, CONTROL_FD), (config, CONFIG_FD), (module, MODULE), (for_worker, OUTPUT)];
     let mut compiler = match request.isolated {
-        Some(_) => Compiler::isolated(request.worker, identity, descriptors)?,
-        None => Compiler::plain(request.worker, descriptors)?,
-    };
+        Some(_) => Confined::isolated(request.worker, identity, descriptors),
+        None => Confined::plain(request.worker, descriptors),
+    }
+    .map_err(|confined::Error { cause, hint }| Error { hint, ..Error::new(step, cause) })?;
     fault::at(Point::CompilerStarted);
     let answer = listen(&channel, request.isolated)?;
     let status = compiler.end();

@@ -13,7 +13,7 @@ use super::{FIRST_FD, MAX_CONFIG, MAX_FD};
 const MAX_ENTRIES: usize = 65_536;
 /// Layout of the config. Supervisor and worker are one executable, but that file can be replaced
 /// while a supervisor runs.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Everything that a worker is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub enum Role {
     Run(RunConfig),
     /// Compile a module.
     Compile(CompileConfig),
+    /// Parse BPF objects.
+    Parse(ParseConfig),
 }
 
 /// What a module is.
@@ -83,6 +85,17 @@ pub struct RunConfig {
     /// Most bytes that one linear memory may grow to. The lesser of this and
     /// `-W max-memory-size` counts.
     pub memory: Option<u64>,
+    /// The way to the broker, if the policy lets the guest load BPF objects.
+    pub broker: Option<BrokerConfig>,
+}
+
+/// The way to a guest's broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerConfig {
+    /// Descriptor of a socket of its own (`AF_UNIX`, `SOCK_SEQPACKET`).
+    pub channel: i32,
+    /// Descriptor of the window.
+    pub window: i32,
 }
 
 /// Who a worker becomes; the numbers are those of its user namespace and of the supervisor's alike.
@@ -156,6 +169,17 @@ pub struct CompileConfig {
     pub target: Option<String>,
 }
 
+/// Role Parse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParseConfig {
+    /// Who the worker becomes.
+    pub identity: Identity,
+    /// Descriptor of the window through which objects come and images go.
+    pub window: i32,
+    /// Descriptor of the kernel's types (`/sys/kernel/btf/vmlinux`), where there are any.
+    pub types: Option<i32>,
+}
+
 /// Why a config is no good.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -226,9 +250,11 @@ impl WorkerConfig {
             Role::Run(run) => {
                 let mut fds: Vec<_> = run.preopens.iter().map(|it| it.directory).collect();
                 fds.extend([run.artifact, run.canary.directory]);
+                fds.extend(run.broker.iter().flat_map(|it| [it.channel, it.window]));
                 fds
             }
             Role::Compile(compile) => vec![compile.module, compile.output],
+            Role::Parse(parse) => parse.types.into_iter().chain([parse.window]).collect(),
         }
     }
 
@@ -256,6 +282,7 @@ impl WorkerConfig {
                 compile.identity.check()?;
                 check_entries("options", compile.options.len())
             }
+            Role::Parse(parse) => parse.identity.check(),
         }
     }
 }
@@ -328,6 +355,7 @@ mod tests {
             open_files: Some(10),
             fuel: None,
             memory: None,
+            broker: Some(BrokerConfig { channel: 8, window: 9 }),
         }
     }
 
@@ -350,6 +378,7 @@ mod tests {
             with(|run| run.artifact = -1),
             with(|run| run.artifact = MAX_FD + 1),
             with(|run| run.artifact = run.canary.directory),
+            with(|run| run.broker = Some(BrokerConfig { channel: 8, window: 8 })),
             with(|run| run.identity.user = 0),
             with(|run| run.identity.user = u32::MAX),
             with(|run| run.identity.file_group = u32::MAX),

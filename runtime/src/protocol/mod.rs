@@ -37,6 +37,16 @@
 //!    [`FromWorker::Compiled`] (exit code 0) or [`FromWorker::Failed`] (exit code
 //!    [`EXIT_REFUSED`]).
 //!
+//! # Role Parse, in order
+//! 1. Worker gives up its rights, installs seccomp, sends [`FromWorker::Hardened`].
+//! 2. For each BPF object that a guest wants loaded: supervisor puts it into the window and sends
+//!    `ParseRequest` of `wasi-guard-broker`; worker puts what it made of it there and answers
+//!    `ParseReply`. It ends with the socket.
+//!
+//! # Broker
+//! A guest that may load BPF objects has a broker, a thread of the supervisor's: its worker speaks
+//! to it over a socket of its own, as told in `wasi-guard-broker`.
+//!
 //! # For the supervisor
 //! * [`check_options`] reads the `-W -O -C -D -S` options of a run early.
 //! * [`Channel::pair`] makes the control socket, [`WorkerConfig::to_memfd`] the config.
@@ -62,8 +72,8 @@ mod sealed;
 pub use wasi_guard_channel::{Channel, ChannelError, MAX_MESSAGE};
 
 pub use config::{
-    Canary, CompileConfig, ConfigError, Identity, Kind, Mode, Preopen, Role, RunConfig,
-    WorkerConfig,
+    BrokerConfig, Canary, CompileConfig, ConfigError, Identity, Kind, Mode, ParseConfig, Preopen,
+    Role, RunConfig, WorkerConfig,
 };
 pub use layers::{Layers, Seccomp};
 pub use message::{CompileStep, End, FromWorker, ToWorker};

@@ -13,6 +13,7 @@
 //! entries removed. If this process is killed, the kernel kills the worker (`PDEATHSIG`), the
 //! pinned programs go on denying, and the next start removes what was left.
 
+mod broker;
 mod disks;
 mod error;
 mod holders;

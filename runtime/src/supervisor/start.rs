@@ -23,6 +23,7 @@ use wasi_guard_policy::{Mode, Table};
 
 use super::{
     BATCH, Error, Job, Outcome, Plan, STEP_TIMEOUT,
+    broker::{Brokering, Ends},
     holders::{self, Holders},
     links,
     reload::Reload,
@@ -33,8 +34,8 @@ use crate::{
     audit::Auditor,
     compile::Artifact,
     protocol::{
-        CONFIG_FD, CONTROL_FD, Canary, Channel, ChannelError, FIRST_FD, FromWorker, Options,
-        Preopen, Role, RunConfig, ToWorker, WORKER_NAME, WorkerConfig,
+        BrokerConfig, CONFIG_FD, CONTROL_FD, Canary, Channel, ChannelError, FIRST_FD, FromWorker,
+        Options, Preopen, Role, RunConfig, ToWorker, WORKER_NAME, WorkerConfig,
     },
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Running {
     pub(crate) started: Instant,
     pub(crate) bpf_log: bool,
     pub(crate) reload: Reload,
+    /// Of a guest that may load BPF objects.
+    pub(crate) broker: Option<Brokering>,
     /// Single files are there as long as this is.
     _holders: Holders,
 }
@@ -88,17 +91,25 @@ pub(crate) fn start(
     guest.links(&mut table, linked)?;
     fault::at(Point::LinksSearched);
     guest.runtime_file(artifact.file.as_fd())?;
-    let (channel, worker) = spawn(job, plan, options, artifact, &canary, &holders, &mut guest)?;
+    let ends = Ends::make(plan)?;
+    let given = Given { canary: &canary, holders: &holders, broker: ends.as_ref() };
+    let (channel, worker) = spawn(job, plan, options, artifact, &given, &mut guest)?;
     fault::at(Point::WorkerSpawned);
     // The worker has enough to do meanwhile.
     let reload = Reload::open(job, plan, &table, &guest)?;
     fault::at(Point::SocketMade);
     auditor.set_guest(guest.name());
 
+    // Answers nothing before the guest asks.
+    let broker = match (ends, &plan.policy.bpf) {
+        (Some(ends), Some(policy)) => Some(Brokering::start(ends, policy, plan, &guest)?),
+        _ => None,
+    };
     let shaken = shake_hands(plan, &channel, &worker, &mut guest, &table, auditor, signals)
         .map_err(|error| of_limits(error, plan, &guest, auditor))?;
     Ok(match shaken {
         Shaken::Loaded(syscalls) => Started::Running(Box::new(Running {
+            broker,
             guest,
             worker,
             channel,
@@ -209,13 +220,19 @@ fn canary() -> Result<OwnedFd, Error> {
     Ok(fd.into())
 }
 
+/// What a worker is given beside its module.
+struct Given<'a> {
+    canary: &'a OwnedFd,
+    holders: &'a Holders,
+    broker: Option<&'a Ends>,
+}
+
 fn spawn(
     job: &Job,
     plan: &Plan,
     options: &Options,
     artifact: &Artifact,
-    canary: &OwnedFd,
-    holders: &Holders,
+    given: &Given<'_>,
     guest: &mut Guest,
 ) -> Result<(Channel, Process), Error> {
     let (channel, theirs) =
@@ -226,12 +243,18 @@ fn spawn(
     let mut descriptors: Vec<(BorrowedFd<'_>, RawFd)> = vec![
         (theirs.as_fd(), CONTROL_FD),
         (artifact.file.as_fd(), artifact_fd),
-        (canary.as_fd(), canary_fd),
+        (given.canary.as_fd(), canary_fd),
     ];
+    let broker = given.broker.map(|ends| {
+        let [channel, window] = ends.for_worker();
+        let numbers = BrokerConfig { channel: number(), window: number() };
+        descriptors.extend([(channel, numbers.channel), (window, numbers.window)]);
+        numbers
+    });
     let mut preopens = Vec::new();
     // The guest sees a single file in its holder.
     let directories = plan.roots.iter().filter(|root| !root.file).map(|it| (&it.fd, &it.guest));
-    let made = holders.list.iter().map(|holder| (&holder.fd, &holder.guest));
+    let made = given.holders.list.iter().map(|holder| (&holder.fd, &holder.guest));
     for (directory, guest) in directories.chain(made) {
         let fd = number();
         descriptors.push((directory.as_fd(), fd));
@@ -259,6 +282,7 @@ fn spawn(
         open_files: plan.policy.limits.open_files,
         fuel: plan.fuel,
         memory: plan.limits.memory,
+        broker,
     }))
     .to_memfd()
     .map_err(|error| Error::step("write the worker's configuration", error))?;

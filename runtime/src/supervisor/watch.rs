@@ -154,8 +154,10 @@ pub(crate) fn watch(
     let mut log = if running.bpf_log { Some(running.guest.pins().debug_log()?) } else { None };
     let mut population = running.guest.population()?;
     let (mut empty, mut moved) = (false, false);
+    let mut bpf_denied = 0;
     fault::at(Point::Watching);
     loop {
+        bpf_denied += drain(&running, &mut auditor);
         running.reload.drain(BATCH, &mut running.guest, &mut auditor);
         if let Some(log) = &mut log {
             log.flush();
@@ -194,6 +196,7 @@ pub(crate) fn watch(
             fds.extend(signals.fds());
             fds.extend(log.as_ref().map(|log| PollFd::new(log, PollFlags::IN)));
             fds.extend(running.reload.fds());
+            fds.extend(running.broker.as_ref().map(|broker| PollFd::new(broker, PollFlags::IN)));
             if !empty {
                 fds.push(PollFd::new(&population, PollFlags::PRI));
             }
@@ -229,11 +232,17 @@ pub(crate) fn watch(
     }
     told.hear_last(&running.channel);
     told.record(running.worker.pid(), &mut auditor);
+    if let Some(broker) = &mut running.broker {
+        // It has seen the worker's end and lets go of what the guest had in the kernel.
+        broker.end();
+    }
+    bpf_denied += drain(&running, &mut auditor);
     // Nobody adds to them any more.
     running.reload.drain(usize::MAX, &mut running.guest, &mut auditor);
     let mut counts = running.guest.counts();
     // The self-test's denial is ours, not the guest's.
-    counts.denied = counts.denied.saturating_sub(1) + running.syscalls.denied() + told.denied();
+    counts.denied =
+        counts.denied.saturating_sub(1) + running.syscalls.denied() + told.denied() + bpf_denied;
     if counts.lost > 0 {
         auditor.loss(counts.lost);
     }
@@ -291,6 +300,11 @@ pub(crate) fn watch(
     );
     fault::at(Point::EndRecorded);
     Ok(outcome)
+}
+
+/// Writes the records of the broker, and answers how many denials there were.
+fn drain(running: &Running, auditor: &mut Auditor) -> u64 {
+    running.broker.as_ref().map_or(0, |broker| broker.drain(running.worker.pid(), auditor))
 }
 
 /// Stops the worker and this process, until somebody continues this process.

@@ -143,17 +143,27 @@ pub fn limit_descriptors(guest: u64, preopens: usize) -> Result<(), Failure> {
 pub fn limit_compiler() -> Result<(), Failure> {
     const MEMORY: u64 = 16 << 30;
     const SECONDS: u64 = 600;
-    for (resource, limit) in [
-        (Resource::As, MEMORY),
-        (Resource::Cpu, SECONDS),
-        // wasmtime's compiler opens nothing.
-        (Resource::Nofile, 64),
-    ] {
+    // wasmtime's compiler opens nothing.
+    limit(&[(Resource::As, MEMORY), (Resource::Cpu, SECONDS), (Resource::Nofile, 64)])
+        .step("limit the compiler's resources")
+}
+
+/// Limits of role Parse. How long it takes, the broker sees to.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn limit_parser() -> Result<(), Failure> {
+    /// The kernel's types, taken apart, are the most of it.
+    const MEMORY: u64 = 2 << 30;
+    limit(&[(Resource::As, MEMORY), (Resource::Nofile, 64)]).step("limit the parser's resources")
+}
+
+fn limit(limits: &[(Resource, u64)]) -> rustix::io::Result<()> {
+    for &(resource, limit) in limits {
         let current = rustix::process::getrlimit(resource);
         // A lower limit of the caller stays.
         let limit = current.maximum.map_or(limit, |maximum| maximum.min(limit));
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
-            .step("limit the compiler's resources")?;
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The other side of [`crate::protocol`]: the process without rights in which a guest runs or a
-//! module is compiled.
+//! The other side of [`crate::protocol`]: the process without rights in which a guest runs, a
+//! module is compiled or a BPF object is parsed.
 //!
 //! Relies on nothing but its descriptors: no environment, no path, no argument. In the order of a
 //! start:
@@ -7,7 +7,7 @@
 //! 1. [`sys::take`] takes over the descriptors, all others are closed.
 //! 2. [`harden`] gives up capabilities and sets limits; [`landlock`] adds its domain.
 //! 3. [`seccomp`] is installed last, before hostile bytes are touched.
-//! 4. [`run`] or [`compile`], the two roles.
+//! 4. [`run`], [`compile`] or [`parse`], the three roles.
 //! 5. [`guest`] is wasmtime: linking, running, exit codes.
 
 #[cfg(feature = "test-captive-worker")]
@@ -17,6 +17,7 @@ pub mod failure;
 pub mod guest;
 pub mod harden;
 pub mod landlock;
+pub mod parse;
 pub mod run;
 pub mod seccomp;
 pub mod sys;
@@ -45,6 +46,9 @@ pub fn main() -> ExitCode {
         Taken { role: Role::Run(config), descriptors } => run::run(&channel, &config, descriptors),
         Taken { role: Role::Compile(config), descriptors } => {
             compile::compile(&channel, &config, descriptors)
+        }
+        Taken { role: Role::Parse(config), descriptors } => {
+            parse::serve(&channel, &config, descriptors)
         }
     };
     match result {

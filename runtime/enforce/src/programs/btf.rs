@@ -4,7 +4,7 @@
 //! The format is Documentation/bpf/btf.rst in the kernel's source. The input is the kernel's
 //! own; still every read is checked, and a name that is not there is an answer, not a panic.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use crate::error::{Error, Result};
 
@@ -14,11 +14,11 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
-const KIND_TYPEDEF: u32 = 8;
+pub(super) const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
-const KIND_FUNC: u32 = 12;
+pub(super) const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -35,7 +35,7 @@ const MAX_NAME: usize = 512;
 /// The kernel's types.
 pub struct KernelTypes {
     data: Vec<u8>,
-    strings: std::ops::Range<usize>,
+    strings: Range<usize>,
     /// Position of each type's header by id; 0 is void.
     types: Vec<usize>,
     structs: HashMap<Vec<u8>, u32>,
@@ -58,13 +58,7 @@ impl KernelTypes {
     /// # Errors
     /// If the kernel has none, or it cannot be understood.
     pub fn of_running_kernel() -> Result<Self> {
-        const PATH: &str = "/sys/kernel/btf/vmlinux";
-        let data = std::fs::read(PATH).map_err(|error| {
-            Error::new(format!("read the kernel's type information {PATH}")).because(error).hint(
-                "the kernel must be built with CONFIG_DEBUG_INFO_BTF, as Debian's, Fedora's and Ubuntu's are",
-            )
-        })?;
-        Self::parse(data)
+        Self::parse(read_running_kernel()?)
     }
 
     /// Indexes BTF data.
@@ -76,26 +70,17 @@ impl KernelTypes {
     }
 
     fn index(data: Vec<u8>) -> Option<Self> {
-        if u16_at(&data, 0)? != MAGIC {
-            return None;
-        }
-        let header = u32_at(&data, 4)? as usize;
-        let types_at = header.checked_add(u32_at(&data, 8)? as usize)?;
-        let types_end = types_at.checked_add(u32_at(&data, 12)? as usize)?;
-        let strings_at = header.checked_add(u32_at(&data, 16)? as usize)?;
-        let strings_end = strings_at.checked_add(u32_at(&data, 20)? as usize)?;
-        data.get(types_at..types_end)?;
-        data.get(strings_at..strings_end)?;
+        let (types, strings) = parts(&data)?;
         let mut this = Self {
             data,
-            strings: strings_at..strings_end,
+            strings,
             types: vec![0],
             structs: HashMap::new(),
             typedefs: HashMap::new(),
             hooks: HashMap::new(),
         };
-        let mut at = types_at;
-        while at < types_end {
+        let mut at = types.start;
+        while at < types.end {
             let id = this.types.len() as u32;
             let info = u32_at(&this.data, at + 4)?;
             let (kind, entries) = (info >> 24 & 0x1f, info as usize & 0xffff);
@@ -244,6 +229,46 @@ impl KernelTypes {
     }
 }
 
+/// Reads the running kernel's types.
+pub(super) fn read_running_kernel() -> Result<Vec<u8>> {
+    const PATH: &str = "/sys/kernel/btf/vmlinux";
+    std::fs::read(PATH).map_err(|error| {
+        Error::new(format!("read the kernel's type information {PATH}")).because(error).hint(
+            "the kernel must be built with CONFIG_DEBUG_INFO_BTF, as Debian's, Fedora's and Ubuntu's are",
+        )
+    })
+}
+
+/// Where types and strings stand.
+fn parts(data: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
+    if u16_at(data, 0)? != MAGIC {
+        return None;
+    }
+    let header = u32_at(data, 4)? as usize;
+    let types_at = header.checked_add(u32_at(data, 8)? as usize)?;
+    let types_end = types_at.checked_add(u32_at(data, 12)? as usize)?;
+    let strings_at = header.checked_add(u32_at(data, 16)? as usize)?;
+    let strings_end = strings_at.checked_add(u32_at(data, 20)? as usize)?;
+    data.get(types_at..types_end)?;
+    data.get(strings_at..strings_end)?;
+    Some((types_at..types_end, strings_at..strings_end))
+}
+
+/// Positions of the types' headers, the first of which has the id 1, and the place of the strings. A
+/// position that cannot be read is `None`, and the last.
+pub(super) fn types_of(data: &[u8]) -> Option<(impl Iterator<Item = Option<usize>>, Range<usize>)> {
+    let (types, strings) = parts(data)?;
+    let mut next = Some(types.start);
+    let positions = std::iter::from_fn(move || {
+        let at = next.filter(|at| *at < types.end)?;
+        next = u32_at(data, at + 4)
+            .and_then(|info| tail(info >> 24 & 0x1f, info as usize & 0xffff))
+            .map(|tail| at + 12 + tail);
+        Some(next.and(Some(at)))
+    });
+    Some((positions, strings))
+}
+
 /// Bytes that follow a type's header.
 fn tail(kind: u32, entries: usize) -> Option<usize> {
     Some(match kind {
@@ -260,18 +285,18 @@ fn u16_at(data: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(data.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
-fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const STRINGS: &[u8] = b"\0outer\0a\0b\0bpf_lsm_h\0x\0y\0";
 
     /// struct outer { int a; struct { int b; }; } and FUNC bpf_lsm_h(x, y).
-    fn sample() -> Vec<u8> {
+    pub(in super::super) fn sample() -> Vec<u8> {
         let strings = STRINGS;
         let name =
             |text: &[u8]| strings.windows(text.len()).position(|w| w == text).unwrap() as u32;

@@ -2,6 +2,7 @@
 //! that. A warm start parses no BTF and loads no BPF.
 
 pub mod btf;
+pub mod btf_ids;
 pub mod hooks;
 mod kernel_symbols;
 mod load;

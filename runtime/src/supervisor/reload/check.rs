@@ -10,7 +10,8 @@ use std::{
 use rustix::fs::fstat;
 use wasi_guard_enforce::{cgroup, guest::LinkedFile};
 use wasi_guard_policy::{
-    MAX_SOURCE_BYTES, Mode, Policy, Preopen, Source, Table, quantity::size_text, render_all,
+    MAX_SOURCE_BYTES, Mode, Policy, Preopen, Source, Table, bpf::Bpf, quantity::size_text,
+    render_all,
 };
 
 use super::{
@@ -36,6 +37,8 @@ pub(super) struct Fixed {
     open_files: Option<u64>,
     disks: cgroup::Disks,
     ring: u64,
+    /// What the guest's broker was told.
+    bpf: Option<Bpf>,
     /// The worker has a network namespace of its own, in which there is nothing.
     without_network: bool,
 }
@@ -100,6 +103,7 @@ impl Fixed {
             open_files: plan.policy.limits.open_files,
             disks: plan.limits.disks.clone(),
             ring: plan.policy.audit.ring,
+            bpf: plan.policy.bpf.clone(),
             without_network: plan.without_network(),
         })
     }
@@ -201,6 +205,9 @@ fn changes(policy: &Policy, fixed: &Fixed) -> Vec<String> {
         .filter(|(_, before, now)| before != now)
         .map(|(key, before, now)| format!("{key}: {before} at the start, {now} now"))
         .collect();
+    if fixed.bpf != policy.bpf {
+        found.push("[bpf]: not as at the start; what is loaded may rest on it".to_owned());
+    }
     if fixed.without_network && !policy.network.is_empty() {
         found.push(
             "[network]: none at the start, some now; a guest without network has a network namespace of its own"

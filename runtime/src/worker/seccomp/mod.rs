@@ -50,6 +50,8 @@ pub enum List {
     Run,
     /// A module is compiled.
     Compile,
+    /// BPF objects are parsed.
+    Parse,
 }
 
 impl List {
@@ -63,6 +65,7 @@ impl List {
         let programs = match self {
             Self::Run => built::RUN,
             Self::Compile => built::COMPILE,
+            Self::Parse => built::PARSE,
         };
         programs.iter().map(move |program| program.iter().map(here).collect())
     }
@@ -72,6 +75,7 @@ impl List {
         match self {
             Self::Run => include_str!("../../../../policies/seccomp/run.toml"),
             Self::Compile => include_str!("../../../../policies/seccomp/compile.toml"),
+            Self::Parse => include_str!("../../../../policies/seccomp/parse.toml"),
         }
     }
 
@@ -80,7 +84,7 @@ impl List {
     const fn unlisted(self) -> list::Unlisted {
         match self {
             Self::Run => list::Unlisted::Asked,
-            Self::Compile => list::Unlisted::Denied,
+            Self::Compile | Self::Parse => list::Unlisted::Denied,
         }
     }
 }

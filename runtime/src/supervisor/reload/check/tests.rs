@@ -25,6 +25,7 @@ fn place() -> (tempfile::TempDir, Fixed) {
         open_files: None,
         disks: Default::default(),
         ring: wasi_guard_policy::DEFAULT_RING,
+        bpf: None,
         without_network: false,
     };
     (place, fixed)

@@ -1,4 +1,5 @@
-//! The compiler's process: how it is started, and how it ends.
+//! A process that touches hostile bytes for this one, the compiler's or the parser's of BPF
+//! objects: how it is started, and how it ends.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -20,28 +21,43 @@ use wasi_guard_enforce::{
     spawn::{self, Ended, Process},
 };
 
-use super::{Error, sys};
+use crate::compile::worker_command;
 use crate::protocol::WORKER_NAME;
 
-const STEP: &str = "start the compiler";
-/// How long a compiler that has answered may take to end by itself: its own status says more than
+/// How long a process that has answered may take to end by itself: its own status says more than
 /// the signal does.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// Why it could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub(crate) struct Error {
+    /// The cause, one line per level.
+    pub(crate) cause: String,
+    /// What can be done about it.
+    pub(crate) hint: Option<String>,
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self { cause: error.to_string(), hint: None }
+    }
+}
+
 /// Leaves no process behind, whatever happens.
-pub(super) struct Compiler(Started);
+pub(crate) struct Confined(Started);
 
 enum Started {
     Plain(Child),
     Isolated(Process),
 }
 
-impl Compiler {
+impl Confined {
     /// Starts `worker` with these descriptors, in the caller's namespaces.
-    pub(super) fn plain(worker: &Path, descriptors: Vec<(OwnedFd, RawFd)>) -> Result<Self, Error> {
+    pub(crate) fn plain(worker: &Path, descriptors: Vec<(OwnedFd, RawFd)>) -> Result<Self, Error> {
         // The caller's copies of the descriptors go with the command, so that the worker's death
         // is seen.
-        let mut command = sys::worker_command(worker, descriptors);
+        let mut command = worker_command(worker, descriptors);
         // Only a crash writes to stdout or stderr, and it must not appear in the guest's output.
         command.stdin(Stdio::null()).stdout(io::stderr()).stderr(Stdio::inherit());
         let child = command.spawn().map_err(|error| not_here(error, worker))?;
@@ -50,19 +66,19 @@ impl Compiler {
 
     /// Starts it in namespaces of its own, with no network. There is no way around them: what the
     /// host does not allow is an error.
-    pub(super) fn isolated(
+    pub(crate) fn isolated(
         worker: &Path,
         identity: Identity,
         descriptors: Vec<(OwnedFd, RawFd)>,
     ) -> Result<Self, Error> {
         let executable = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(worker);
         let executable = executable.map_err(|error| not_here(error, worker))?;
-        let nothing = File::open("/dev/null").map_err(|error| Error::new(STEP, error))?;
+        let nothing = File::open("/dev/null")?;
         let stderr = io::stderr();
         let mut given: Vec<(BorrowedFd<'_>, RawFd)> =
             vec![(nothing.as_fd(), libc::STDIN_FILENO), (stderr.as_fd(), libc::STDOUT_FILENO)];
         given.extend(descriptors.iter().map(|(fd, number)| (fd.as_fd(), *number)));
-        let name = CString::new(WORKER_NAME).map_err(|error| Error::new(STEP, error))?;
+        let name = CString::new(WORKER_NAME).map_err(io::Error::from)?;
         let environment = fault::environment();
         let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
         let request = spawn::Request {
@@ -77,8 +93,8 @@ impl Compiler {
         Ok(Self(Started::Isolated(process)))
     }
 
-    /// After its answer it has nothing to do any more; if it is hostile, it ends here.
-    pub(super) fn end(&mut self) -> io::Result<ExitStatus> {
+    /// After its last answer it has nothing to do any more; if it is hostile, it ends here.
+    pub(crate) fn end(&mut self) -> io::Result<ExitStatus> {
         match &mut self.0 {
             Started::Plain(child) => {
                 for _ in 0..PATIENCE.as_millis() {
@@ -100,7 +116,7 @@ impl Compiler {
     }
 }
 
-impl Drop for Compiler {
+impl Drop for Confined {
     fn drop(&mut self) {
         // All of these fail only if the process is gone already.
         match &mut self.0 {
@@ -138,8 +154,8 @@ fn status(ended: Ended) -> ExitStatus {
 
 fn not_here(error: io::Error, worker: &Path) -> Error {
     Error {
+        cause: error.to_string(),
         hint: Some(format!("is {} executable here?", worker.display())),
-        ..Error::new(STEP, error)
     }
 }
 
@@ -150,7 +166,7 @@ fn of_enforce(error: wasi_guard_enforce::Error) -> Error {
         causes.push(cause.to_string());
         source = cause.source();
     }
-    Error { hint: error.hint, ..Error::new(STEP, causes.join("\n")) }
+    Error { cause: causes.join("\n"), hint: error.hint }
 }
 
 #[cfg(test)]
