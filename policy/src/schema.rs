@@ -231,8 +231,8 @@ tables! {
     ///
     /// **With `scope = "host"` programs can read all memory** of the kernel and of every process of
     /// the host, with the helper functions that need not be named: passwords, keys, what other guests
-    /// do. So can those that trace, and those that are about packets only. No list here bounds what
-    /// they read. Grant `scope = "host"` to nobody whom you would not let read everything.
+    /// do. That is so for every kind, also for those that are about packets, and no list here bounds
+    /// what they read. Grant `scope = "host"` to nobody whom you would not let read everything.
     BpfKey = "[bpf]" {
         /// A ready set, to which the other keys add. `"trace-ro"`: the kinds `tracepoint`,
         /// `raw_tracepoint`, `tp_btf`, `fentry`, `fexit`, `kprobe`, `kretprobe` and `perf_event`, at
@@ -275,8 +275,8 @@ tables! {
         LsmHooks = "lsm_hooks": TextList, Some("nothing");
         /// Helper functions that programs may call beside [those that need not be
         /// named](#helper-functions), as in `"bpf_send_signal"`. `"bpf_probe_write_user"` is the power to
-        /// take over every process. `bpf_sys_bpf`, `bpf_sys_close` and
-        /// `bpf_kallsyms_lookup_name` can never be granted.
+        /// take over every process. `bpf_sys_bpf`, `bpf_sys_close` and `bpf_kallsyms_lookup_name` can never
+        /// be granted.
         Helpers = "helpers": TextList, Some("those that need not be named");
         /// Programs that may be loaded at once, from 1 to 256.
         MaxPrograms = "max_programs": Integer, Some("16");
