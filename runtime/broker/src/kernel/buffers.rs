@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::perf::{PerfBufferError, PerfEvent, PerfEventArrayBuffer};
-use aya::maps::{Map, MapData, MapError, PerfEventArray, RingBuf};
+use aya::maps::{MapData, MapError, PerfEventArray, RingBuf};
 use aya_obj::generated::bpf_map_type as kinds;
 use rustix::io::Errno;
 
-use super::LoadError;
+use super::{LoadError, Map};
 
 /// Pages of a perf buffer, of which every processor that is online has one.
 const PERF_PAGES: usize = 64;
@@ -55,14 +55,16 @@ impl Buffer {
     ///
     /// # Errors
     /// `EINVAL` if it is of another kind; those of mmap(2) and perf_event_open(2).
-    pub fn open(map: BorrowedFd<'_>, kind: u32) -> Result<Self, LoadError> {
+    pub fn open(map: &Map) -> Result<Self, LoadError> {
         let failed = |errno| LoadError::new("open the buffer", errno);
+        let kind = map.kind();
         let data = || -> Result<MapData, LoadError> {
-            let again = map.try_clone_to_owned().map_err(|error| failed(errno_of(&error)))?;
+            let again = map.as_fd().try_clone_to_owned();
+            let again = again.map_err(|error| failed(errno_of(&error)))?;
             MapData::from_fd(again).map_err(|error| failed(errno_of_map(&error)))
         };
         let source = if kind == kinds::BPF_MAP_TYPE_RINGBUF as u32 {
-            let ring = RingBuf::try_from(Map::RingBuf(data()?));
+            let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data()?));
             Source::Ring(ring.map_err(|error| failed(errno_of_map(&error)))?)
         } else if kind == kinds::BPF_MAP_TYPE_PERF_EVENT_ARRAY as u32 {
             Source::Perf(Perf::open(data()?)?)
@@ -152,7 +154,7 @@ impl Perf {
     fn open(map: MapData) -> Result<Self, LoadError> {
         let failed = |errno| LoadError::new("open the perf buffers", errno);
         let entries = map.info().map_err(|error| failed(errno_of_map(&error)))?.max_entries();
-        let mut array = PerfEventArray::try_from(Map::PerfEventArray(map))
+        let mut array = PerfEventArray::try_from(aya::maps::Map::PerfEventArray(map))
             .map_err(|error| failed(errno_of_map(&error)))?;
         let mut buffers = Vec::new();
         for cpu in online_cpus()?.into_iter().filter(|cpu| *cpu < entries) {

@@ -32,7 +32,8 @@ pub fn if_index(name: &str) -> Result<u32, LoadError> {
 /// refuses the program (`dev_xdp_attach`, net/core/dev.c), behind the driver.
 ///
 /// # Errors
-/// `EBUSY` if another program is attached; `ENODEV` if the interface is gone.
+/// `EBUSY` if a program is attached; `EINVAL` if the interface is gone (`bpf_xdp_link_attach`,
+/// net/core/dev.c).
 pub fn xdp(program: BorrowedFd<'_>, interface: u32) -> Result<Link, LoadError> {
     let step = || "attach to the network interface as XDP";
     let attach = |flags| {

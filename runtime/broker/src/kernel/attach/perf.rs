@@ -45,7 +45,8 @@ const COUNTERS: [(&str, u32, u64, Sampling); 13] = [
 ///
 /// # Errors
 /// `ENOENT` if the kernel has no such tracepoint; `EACCES` if the program reads beyond its end
-/// (`__perf_event_set_bpf_prog`, kernel/events/core.c).
+/// (`__perf_event_set_bpf_prog`, kernel/events/core.c); `EEXIST` if it is attached there already, and
+/// `E2BIG` if 64 programs are (`perf_event_attach_bpf_prog`, kernel/trace/bpf_trace.c).
 pub fn tracepoint(program: BorrowedFd<'_>, category: &str, name: &str) -> Result<Link, LoadError> {
     let step = || format!("attach to the tracepoint {category}/{name}");
     tracefs::tracepoint(category, name)

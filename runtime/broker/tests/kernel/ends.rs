@@ -1,0 +1,120 @@
+//! Nothing is left behind.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use wasi_guard_broker::kernel::{Buffer, Link, LoadSpec, attach, program_load};
+
+use crate::net::{Cgroup, loopback};
+use crate::{
+    ARRAY, CGROUP_SOCK_ADDR, KPROBE, PERF_EVENT, PERF_EVENT_ARRAY, RAW_TRACEPOINT, RINGBUF,
+    SCHED_CLS, SOCKET_FILTER, TRACEPOINT, XDP, alone, asm, eventually, make, need_root, spec,
+};
+
+/// The attach types of what needs one.
+const CGROUP_INET4_CONNECT: u32 = 10;
+
+/// Attaches a program of every kind.
+fn attach_all(name: &str, cgroup: &Cgroup) -> Vec<(OwnedFd, Link)> {
+    let counter = make(ARRAY, 4, 8, 1);
+    let lo = attach::if_index("lo").unwrap();
+    let file = fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    let main = wasi_guard_broker::kernel::elf::symbol_offset(&file, "main").unwrap();
+    let load = |prog_type, answer| {
+        let instructions = asm::counting(counter.as_fd(), None, answer);
+        let expected_attach_type =
+            if prog_type == CGROUP_SOCK_ADDR { CGROUP_INET4_CONNECT } else { 0 };
+        let spec = spec(prog_type, &instructions);
+        program_load(&LoadSpec { name, expected_attach_type, ..spec }).unwrap()
+    };
+    [
+        TRACEPOINT,
+        RAW_TRACEPOINT,
+        PERF_EVENT,
+        KPROBE,
+        XDP,
+        SCHED_CLS,
+        SOCKET_FILTER,
+        CGROUP_SOCK_ADDR,
+    ]
+    .map(|kind| {
+        let program = load(kind, i32::from(kind == CGROUP_SOCK_ADDR) + 2 * i32::from(kind == XDP));
+        let fd = program.as_fd();
+        let link = match kind {
+            TRACEPOINT => attach::tracepoint(fd, "syscalls", "sys_enter_getppid"),
+            RAW_TRACEPOINT => attach::raw_tracepoint(fd, "sched_process_exec"),
+            PERF_EVENT => attach::perf_event(fd, "major-faults"),
+            KPROBE => attach::uprobe(fd, file.as_fd(), main, false),
+            XDP => attach::xdp(fd, lo),
+            SCHED_CLS => attach::tc(fd, lo, true),
+            SOCKET_FILTER => attach::socket_filter(fd, lo),
+            _ => attach::cgroup(fd, cgroup.fd(), CGROUP_INET4_CONNECT),
+        };
+        (program, link.unwrap())
+    })
+    .into()
+}
+
+fn programs_named(name: &str) -> usize {
+    let programs = aya::programs::loaded_programs().filter_map(Result::ok);
+    programs.filter(|program| program.name_as_str() == Some(name)).count()
+}
+
+#[test]
+fn what_a_killed_process_attached_is_gone() {
+    need_root();
+    if alone::is_alone() {
+        let name = format!("killed{}", std::process::id());
+        let cgroup = Cgroup::new("killed");
+        let _attached = attach_all(&name, &cgroup);
+        println!("ready {name}");
+        sleep(Duration::from_secs(60));
+        return;
+    }
+    let (_, _turn) = loopback();
+    let mut command = alone::command("ends::what_a_killed_process_attached_is_gone");
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let name = lines.find_map(|line| line.unwrap().split_once("ready ").map(|it| it.1.to_owned()));
+    let name = name.expect("the other process did not attach its programs");
+    assert_eq!(programs_named(&name), 8);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What waits for others to be done with it takes a moment.
+    eventually("the end of all programs", || programs_named(&name) == 0);
+    let path = crate::net::cgroup_root().join(format!("wasi-guard-test-{}-killed", child.id()));
+    fs::remove_dir(path).unwrap();
+}
+
+#[test]
+fn a_thousand_times_leave_no_descriptor() {
+    need_root();
+    if !alone::is_alone() {
+        let (_, _turn) = loopback();
+        let mut command = alone::command("ends::a_thousand_times_leave_no_descriptor");
+        assert!(command.status().unwrap().success());
+        return;
+    }
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let cgroup = Cgroup::new("thousand");
+    // Whatever is opened once and kept is opened now.
+    drop(attach_all("leak", &cgroup));
+    let before = open();
+    for _ in 0..1000 {
+        let ring = make(RINGBUF, 0, 0, 4096);
+        let perf = make(PERF_EVENT_ARRAY, 4, 4, 0);
+        drop(Buffer::open(&ring).unwrap());
+        drop(Buffer::open(&perf).unwrap());
+        drop(attach_all("leak", &cgroup));
+        // What fails leaves nothing either.
+        assert!(attach::socket_filter(ring.as_fd(), 1).is_err());
+        assert!(attach::tracepoint(ring.as_fd(), "syscalls", "sys_enter_getppid").is_err());
+        assert!(program_load(&spec(TRACEPOINT, &[asm::exit()])).is_err());
+    }
+    assert_eq!(open(), before);
+    eventually("the end of all programs", || programs_named("leak") == 0);
+}
