@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use wasi_guard_enforce::fault::{self, Point};
 
 use super::failure::{Failure, Step as _};
-use super::guest::{self, Preopened};
+use super::guest::{self, Given, Preopened};
 use super::seccomp;
 use super::{Descriptors, harden, landlock, tell};
 use crate::protocol::{Channel, FromWorker, Mode, RunConfig, Seccomp, ToWorker, check_options};
@@ -79,15 +79,8 @@ pub fn run(
     fault::at(Point::WorkerMayLoad);
 
     // 4. Everything that needs executable memory.
-    let ready = guest::prepare(
-        channel,
-        machine,
-        event_loop,
-        config,
-        &options,
-        File::from(artifact),
-        preopens,
-    )?;
+    let given = Given { artifact: File::from(artifact), preopens, broker: None };
+    let ready = guest::prepare(channel, machine, event_loop, config, &options, given)?;
     fault::at(Point::WorkerLoaded);
 
     // 5. From here on there is none.

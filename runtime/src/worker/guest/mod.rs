@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasi_guard_broker::window::Window;
 use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
 
 use super::failure::{Failure, Step as _, wasmtime_chain};
@@ -33,6 +34,17 @@ pub struct Preopened {
     pub directory: OwnedFd,
     /// The guest's name for it.
     pub guest: String,
+}
+
+/// What a guest is made of, and what it gets, as descriptors.
+pub struct Given {
+    /// Its compiled module.
+    pub artifact: File,
+    /// Its preopens, in WASI's order.
+    pub preopens: Vec<Preopened>,
+    /// Who loads objects for a module that is an eBPF tool: the connection and the memory for what
+    /// is long. None if the policy has no `[bpf]`. Components have no use of it.
+    pub broker: Option<(Channel, Window)>,
 }
 
 /// A guest that is loaded and linked: nothing of it ran yet.
@@ -116,9 +128,9 @@ pub fn prepare(
     EventLoop(runtime): EventLoop,
     config: &RunConfig,
     options: &Options,
-    artifact: File,
-    preopens: Vec<Preopened>,
+    given: Given,
 ) -> Result<Ready, Failure> {
+    let Given { artifact, preopens, broker } = given;
     let Machine { engine, linker, timeout, fuel } = machine;
     let context = context::build(config, options, timeout.is_some(), preopens)?;
     let start = Start { supervisor, config, options, engine: &engine, timeout, fuel };
@@ -127,7 +139,7 @@ pub fn prepare(
         let _inside = runtime.enter();
         match linker {
             Linker::Module(linker) => {
-                Loaded::Module(module::load(&start, linker, artifact, context)?)
+                Loaded::Module(module::load(&start, linker, artifact, context, broker)?)
             }
             Linker::Component(linker) => {
                 Loaded::Component(component::load(&start, linker, artifact, context)?)

@@ -1,9 +1,13 @@
 //! Core modules with WASI preview 1.
 
 use std::fs::File;
+use std::sync::Arc;
 
+use wasi_guard_broker::window::Window;
 use wasmtime::error::Context as _;
-use wasmtime::{Engine, ExternType, InstancePre, Module, Store, StoreLimits};
+use wasmtime::{
+    AsContextMut, Engine, Extern, ExternType, Instance, InstancePre, Module, Store, StoreLimits,
+};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -11,7 +15,7 @@ use super::super::failure::{Failure, wasmtime_chain};
 use super::super::sys;
 use super::wasm_bpf::{self, Broker};
 use super::{HOSTCALL_FUEL, Start, failed, limits, unlinked};
-use crate::protocol::{CompileStep, Options};
+use crate::protocol::{Channel, CompileStep, Options};
 
 /// What modules that were built for WASI preview 0 import from.
 const PREVIEW0: &str = "wasi_unstable";
@@ -24,8 +28,18 @@ pub(in super::super) struct Host {
 }
 
 impl Host {
-    pub(super) const fn bpf(&self) -> &Broker {
-        &self.bpf
+    fn new(mut context: WasiCtxBuilder, limits: StoreLimits, bpf: Broker) -> Self {
+        Self { wasi: context.build_p1(), limits, bpf }
+    }
+
+    /// One with this broker and nothing else.
+    #[cfg(test)]
+    pub(super) fn test(bpf: Broker) -> Self {
+        Self::new(WasiCtxBuilder::new(), StoreLimits::default(), bpf)
+    }
+
+    pub(super) const fn bpf(&mut self) -> &mut Broker {
+        &mut self.bpf
     }
 }
 
@@ -35,26 +49,34 @@ pub(super) type Linker = wasmtime::Linker<Host>;
 /// A linked module and the store in which it will live.
 pub(super) struct Loaded {
     store: Store<Host>,
-    instance: InstancePre<Host>,
+    linked: Linked,
+}
+
+/// A module with all its imports, each of the type that it asks for.
+enum Linked {
+    /// From the linker.
+    Before(InstancePre<Host>),
+    /// In the module's order, for one that is an eBPF tool.
+    Inside(Module, Vec<Extern>),
 }
 
 pub(super) fn load(
     start: &Start<'_>,
-    mut linker: Linker,
+    linker: Linker,
     artifact: File,
-    mut context: WasiCtxBuilder,
+    context: WasiCtxBuilder,
+    broker: Option<(Channel, Window)>,
 ) -> Result<Loaded, Failure> {
     let module = sys::load_module(start.engine, artifact)
         .map_err(|error| Failure::incompatible(wasmtime_chain(&error)))?;
     // Otherwise made at the first instantiation, when seccomp allows no new memfd any more.
     module.initialize_copy_on_write_image().map_err(failed("prepare the guest's memory"))?;
-    let instance = link(&mut linker, start.options, &module)?;
 
-    let host = Host {
-        wasi: context.build_p1(),
-        limits: limits(start.config, start.options),
-        bpf: Broker::new(start.supervisor),
+    let bpf = match broker {
+        Some((channel, window)) => Broker::connected(channel, window, start.timeout.is_some()),
+        None => Broker::refusing(Some(Arc::clone(start.supervisor))),
     };
+    let host = Host::new(context, limits(start.config, start.options), bpf);
     let mut store = Store::new(start.engine, host);
     store.limiter(|host| &mut host.limits);
     let fuel = start.options.common().wasi.hostcall_fuel.unwrap_or(HOSTCALL_FUEL);
@@ -65,16 +87,20 @@ pub(super) fn load(
     if start.timeout.is_some() {
         store.set_epoch_deadline(1);
     }
-    Ok(Loaded { store, instance })
+    let linked = link(linker, start.options, &module, || &mut store)?;
+    Ok(Loaded { store, linked })
 }
 
 impl Loaded {
     pub(super) async fn run(self) -> wasmtime::Result<()> {
-        let Self { mut store, instance } = self;
-        let instance = instance
-            .instantiate_async(&mut store)
-            .await
-            .context("failed to instantiate the main module")?;
+        let Self { mut store, linked } = self;
+        let instance = match linked {
+            Linked::Before(instance) => instance.instantiate_async(&mut store).await,
+            Linked::Inside(module, imports) => {
+                Instance::new_async(&mut store, &module, &imports).await
+            }
+        };
+        let instance = instance.context("failed to instantiate the main module")?;
         let start = instance
             .get_func(&mut store, "")
             .or_else(|| instance.get_func(&mut store, "_start"))
@@ -95,7 +121,11 @@ pub(super) fn check_imports(
 ) -> Result<(), Failure> {
     let module =
         sys::load_module_bytes(engine, artifact).map_err(failed("load what was just compiled"))?;
-    link(&mut linker(engine, options)?, options, &module)?;
+    let store = || {
+        let broker = Broker::refusing(None);
+        Store::new(engine, Host::new(WasiCtxBuilder::new(), StoreLimits::default(), broker))
+    };
+    link(linker(engine, options)?, options, &module, store)?;
     check_start(&module)
 }
 
@@ -142,20 +172,26 @@ fn has_wasi(options: &Options) -> bool {
     wasi.cli.or(wasi.common) != Some(false)
 }
 
-fn link(
-    linker: &mut Linker,
+/// Finds all imports, in a store only if the module is an eBPF tool.
+fn link<S: AsContextMut<Data = Host>>(
+    mut linker: Linker,
     options: &Options,
     module: &Module,
-) -> Result<InstancePre<Host>, Failure> {
+    store: impl FnOnce() -> S,
+) -> Result<Linked, Failure> {
     // Few modules are so old, and to know all its functions costs as much as those of preview 1.
     let preview0 = has_wasi(options) && options.common().wasi.preview0 != Some(false);
     if preview0 && module.imports().any(|it| it.module() == PREVIEW0) {
-        wasmtime_wasi::p0::add_to_linker_async(linker, |host: &mut Host| &mut host.wasi)
+        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)
             .map_err(failed(CompileStep::Link.text()))?;
     }
-    wasm_bpf::add_to_linker(linker, module).map_err(failed(CompileStep::Link.text()))?;
     if options.common().wasm.unknown_imports_trap == Some(true) {
         linker.define_unknown_imports_as_traps(module).map_err(failed(CompileStep::Link.text()))?;
     }
-    linker.instantiate_pre(module).map_err(unlinked)
+    if wasm_bpf::wanted(module) {
+        let imports = wasm_bpf::imports(store(), &linker, module).map_err(unlinked)?;
+        Ok(Linked::Inside(module.clone(), imports))
+    } else {
+        linker.instantiate_pre(module).map(Linked::Before).map_err(unlinked)
+    }
 }

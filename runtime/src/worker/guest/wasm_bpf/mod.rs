@@ -1,83 +1,65 @@
 //! The imports of guests that are eBPF tools: those of eunomia's wasm-bpf and of WasmEdge's plugin,
-//! in every shape that their SDKs give them.
+//! in every shape that their SDKs give them. docs/wasm-bpf.md has the answers, call by call.
 //!
-//! No policy can grant anything of it yet, so that no object is ever loaded: every call answers
-//! what those hosts answer for an object that they could not load, and for a handle that is none.
-//! docs/wasm-bpf.md has the answers, call by call. No call reads or writes the guest's memory.
+//! * [`shapes`]: names and types. [`link`]: the functions of one module.
+//! * [`arguments`]: what pointers, sizes and texts mean, against the bytes of the memory.
+//! * [`answer`], [`tool`], [`poll`]: the calls. [`queue`]: samples on their way.
+//! * [`connection`]: questions to the broker, which has all that this process has no right to.
+//!
+//! A policy without `[bpf]` has no broker: no object is ever loaded, and every call answers what
+//! those hosts answer for an object that they could not load, and for a handle that is none.
 
+mod answer;
+mod arguments;
+mod connection;
+mod link;
+mod poll;
+mod queue;
 mod shapes;
+#[cfg(test)]
+mod tests;
+mod tool;
 
 use std::sync::Arc;
 
-use wasmtime::{ExternType, FuncType, Linker, Module, Val};
+use wasi_guard_broker::window::Window;
 
-use self::shapes::Call;
-use super::module::Host;
+pub(super) use self::link::{imports, wanted};
+use self::tool::Tool;
 use crate::protocol::{Channel, FromWorker};
 
-/// What a guest's calls need.
-pub(super) struct Broker {
-    supervisor: Arc<Channel>,
+/// Who answers a guest's calls.
+pub(super) enum Broker {
+    /// Nobody: all are refused, and the supervisor, if there is one, hears of loads.
+    Refusing(Option<Arc<Channel>>),
+    /// The guest's broker.
+    Connected(Box<Tool>),
 }
 
 impl Broker {
-    pub(super) fn new(supervisor: &Arc<Channel>) -> Self {
-        Self { supervisor: Arc::clone(supervisor) }
+    /// No broker.
+    pub(super) const fn refusing(supervisor: Option<Arc<Channel>>) -> Self {
+        Self::Refusing(supervisor)
     }
 
-    /// The guest asks for an object of so many bytes to be loaded.
-    fn load(&self, bytes: u32) {
-        // If the supervisor is gone, so is this process in a moment.
-        drop(self.supervisor.send(&FromWorker::BpfLoad { bytes }));
+    /// The broker at the other end. `timed`: the guest has a time limit.
+    pub(super) fn connected(channel: Channel, window: Window, timed: bool) -> Self {
+        Self::Connected(Box::new(Tool::new(channel, window, timed)))
     }
-}
 
-/// Adds the imports that `module` asks for. One of another type than any SDK gives it is left out,
-/// and linking says so.
-///
-/// # Errors
-/// If wasmtime refuses.
-pub(super) fn add_to_linker(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Result<()> {
-    for import in module.imports() {
-        let ExternType::Func(wanted) = import.ty() else { continue };
-        let Some(call) = shapes::find(import.module(), import.name(), &wanted) else { continue };
-        // A module may import the same twice.
-        linker.allow_shadowing(true);
-        let defined = define(linker, import.module(), import.name(), wanted, call);
-        linker.allow_shadowing(false);
-        defined?;
-    }
-    Ok(())
-}
-
-fn define(
-    linker: &mut Linker<Host>,
-    module: &str,
-    name: &str,
-    wanted: FuncType,
-    call: Call,
-) -> wasmtime::Result<()> {
-    linker.func_new(module, name, wanted, move |caller, parameters, results| {
-        if let (Call::Load, [_, Val::I32(bytes)]) = (call, parameters) {
-            caller.data().bpf().load(bytes.cast_unsigned());
+    fn tool(&mut self) -> Option<&mut Tool> {
+        match self {
+            Self::Connected(tool) => Some(tool),
+            Self::Refusing(_) => None,
         }
-        if let Some(result) = results.first_mut() {
-            *result = answer(call);
-        }
-        Ok(())
-    })?;
-    Ok(())
-}
+    }
 
-/// No object, and of whatever handle or descriptor there is none.
-const fn answer(call: Call) -> Val {
-    match call {
-        Call::Load => Val::I64(0),
-        Call::Close
-        | Call::Attach
-        | Call::AttachFd
-        | Call::MapFdByName
-        | Call::MapOperate
-        | Call::BufferPoll => Val::I32(-1),
+    /// The guest asked for an object of so many bytes to be loaded, and none is.
+    fn refused(&self, bytes: u64) {
+        if let Self::Refusing(Some(supervisor)) = self {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            // If the supervisor is gone, so is this process in a moment.
+            drop(supervisor.send(&FromWorker::BpfLoad { bytes }));
+        }
     }
 }

@@ -17,11 +17,26 @@ pub(super) enum Call {
     MapFdByName,
     MapOperate,
     BufferPoll,
+    /// The same of tinygo's guests.
+    WrappedPoll,
+    BufferLost,
+    LastError,
 }
 
-use self::Call::{Attach, AttachFd, BufferPoll, Close, Load, MapFdByName, MapOperate};
+use self::Call::{
+    Attach, AttachFd, BufferLost, BufferPoll, Close, LastError, Load, MapFdByName, MapOperate,
+    WrappedPoll,
+};
 
-/// Module, name, call, parameters (`i` is i32, `I` is i64), result. SDKs differ in how they declare
+impl Call {
+    /// Whether its answer has 64 bits.
+    pub(super) const fn is_wide(self) -> bool {
+        matches!(self, Load | BufferLost)
+    }
+}
+
+/// Module, name, call, parameters (`i` is i32, `I` is i64), result. The last two are wasi-guard's
+/// own. SDKs differ in how they declare
 /// `wasm_bpf_map_operate`: C has pointers of 32 bits, Rust and Go have them of 64; and the
 /// descriptor, of 32 bits with all of them, is described with 64.
 const SHAPES: &[(&str, &str, Call, &str, char)] = &[
@@ -34,7 +49,9 @@ const SHAPES: &[(&str, &str, Call, &str, char)] = &[
     (MODULE, "wasm_bpf_map_operate", MapOperate, "iiIIII", 'i'),
     (MODULE, "wasm_bpf_map_operate", MapOperate, "IiIIII", 'i'),
     (MODULE, "wasm_bpf_buffer_poll", BufferPoll, "Iiiiiii", 'i'),
-    (WRAPPER, "wasm_bpf_buffer_poll", BufferPoll, "Iiiiii", 'i'),
+    (WRAPPER, "wasm_bpf_buffer_poll", WrappedPoll, "Iiiiii", 'i'),
+    (MODULE, "wasm_bpf_buffer_lost", BufferLost, "Ii", 'I'),
+    (MODULE, "wasm_bpf_last_error", LastError, "ii", 'i'),
 ];
 
 /// The call that a guest imports as `module` `name` with this type.
@@ -73,6 +90,7 @@ mod tests {
     fn each_shape_is_found_and_none_that_is_bent() {
         let engine = Engine::default();
         for (module, name, call, parameters, result) in SHAPES {
+            assert_eq!(call.is_wide(), *result == 'I', "{name}");
             let result = result.to_string();
             let found = find(module, name, &ty(&engine, parameters, &result));
             assert_eq!(found, Some(*call), "{name} {parameters}");
