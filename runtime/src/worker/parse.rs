@@ -36,6 +36,8 @@ pub fn serve(
     // As for the compiler: a second lock on the same door.
     layers.landlock = landlock::confine_compiler()?;
     layers.seccomp = Seccomp::Enforce;
+    // Asked of the kernel once, by calls that the list does not have.
+    let _ = rustix::param::page_size();
     seccomp::install(List::Parse).step("install the seccomp filter")?;
     tell(channel, &FromWorker::Hardened { layers })?;
 

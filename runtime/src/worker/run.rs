@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode as FileMode, OFlags, openat};
 use rustix::io::Errno;
+use wasi_guard_broker::{protocol::WINDOW, window::Window};
 use wasi_guard_enforce::fault::{self, Point};
 
 use super::failure::{Failure, Step as _};
@@ -35,6 +36,14 @@ pub fn run(
             guest: preopen.guest.clone(),
         });
     }
+
+    let broker = match &config.broker {
+        Some(broker) => {
+            let channel = Channel::from_fd(descriptors.take(broker.channel)?);
+            Some((channel, Window::from_fd(descriptors.take(broker.window)?, WINDOW)))
+        }
+        None => None,
+    };
 
     fault::at(Point::WorkerStarted);
 
@@ -79,7 +88,7 @@ pub fn run(
     fault::at(Point::WorkerMayLoad);
 
     // 4. Everything that needs executable memory.
-    let given = Given { artifact: File::from(artifact), preopens, broker: None };
+    let given = Given { artifact: File::from(artifact), preopens, broker };
     let ready = guest::prepare(channel, machine, event_loop, config, &options, given)?;
     fault::at(Point::WorkerLoaded);
 

@@ -98,7 +98,7 @@ impl Broker {
         let buffer = match &mut map.buffer {
             Some(buffer) => buffer,
             none => {
-                let opened = Buffer::open(map.map.as_fd(), map.map.kind());
+                let opened = Buffer::open(&map.map);
                 none.insert(opened.map_err(|error| super::errno(error.errno))?)
             }
         };
