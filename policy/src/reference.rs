@@ -414,6 +414,7 @@ attempt is judged by the one policy or the other, never by parts of both and nev
 | `connect`, `bind`, if there were any at the start | `mode`; from no network to some: such a guest has an empty network namespace |
 | `memory`, as long as it is not more than at the start; `cpu`, `pids` | `time`, `fuel`, `open_files`, the bounds of disks, more `memory` than at the start |
 | `file` in `[audit]` | `ring` in `[audit]` |
+| | `[bpf]` |
 
 Names are judged as they are. What the guest named, linked or copied under the policy before, or is
 linking while the new one is being checked, it keeps under names that the new one grants.

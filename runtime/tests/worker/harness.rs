@@ -165,6 +165,7 @@ impl Run {
             open_files: self.open_files,
             fuel: self.fuel,
             memory: self.memory,
+            broker: None,
         }));
         descriptors.push((config.to_memfd().unwrap(), CONFIG_FD));
         start(descriptors, self.stdin, talk)

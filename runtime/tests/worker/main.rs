@@ -10,6 +10,7 @@
 mod compiling;
 mod guests;
 mod harness;
+mod parsing;
 mod refusing;
 mod rows;
 mod running;

@@ -2,10 +2,10 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
-use wasi_guard_policy::bpf::AttachPoint;
+use wasi_guard_policy::bpf::{AttachPoint, Scope};
 
 use super::object::{Map, Object, Program};
-use super::{Broker, Event, Failed, Result};
+use super::{Broker, Event, Failed, Result, privilege};
 use crate::check::{self, Denied, Host, Loadable, Usage};
 use crate::image::{self, Image, MAX_OBJECT};
 use crate::kernel::{self, LoadSpec, Traced};
@@ -85,7 +85,11 @@ impl Broker {
         let mut programs = Vec::new();
         for (program, loadable) in image.programs.iter().zip(loadable) {
             let instructions = check::with_maps(&program.instructions, &descriptors);
-            let fd = load(program, &loadable, image, &instructions, types.as_ref())?;
+            let load = || load(program, &loadable, image, &instructions, types.as_ref());
+            let fd = match self.guest.policy.scope {
+                Scope::Host => load()?,
+                Scope::Guest => privilege::without_reading_memory(load)?,
+            };
             programs.push(Program { name: program.name.clone(), loadable, fd });
         }
         let before = self.usage;

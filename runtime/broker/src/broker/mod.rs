@@ -6,6 +6,7 @@
 mod attach;
 mod load;
 mod object;
+mod privilege;
 mod serve;
 
 use std::collections::BTreeMap;
