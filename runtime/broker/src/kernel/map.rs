@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya_obj::generated::bpf_map_type as kinds;
 use rustix::io::Errno;
 
-use super::sys::{RawMap, Shape};
+use super::sys::{RawMap, Shape, possible_cpus};
 use super::{LoadError, object_name};
 use crate::image;
 
@@ -29,25 +29,6 @@ const OF_BYTES: [u32; 13] = [
     kinds::BPF_MAP_TYPE_QUEUE as u32,
     kinds::BPF_MAP_TYPE_STACK as u32,
     kinds::BPF_MAP_TYPE_BLOOM_FILTER as u32,
-];
-
-/// Kinds that the kernel does not take types for: `map_check_btf` is missing from their operations
-/// (kernel/bpf/). libbpf knows the same list (`bpf_object__create_map`).
-const WITHOUT_TYPES: [u32; 14] = [
-    kinds::BPF_MAP_TYPE_PERF_EVENT_ARRAY as u32,
-    kinds::BPF_MAP_TYPE_CGROUP_ARRAY as u32,
-    kinds::BPF_MAP_TYPE_STACK_TRACE as u32,
-    kinds::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32,
-    kinds::BPF_MAP_TYPE_HASH_OF_MAPS as u32,
-    kinds::BPF_MAP_TYPE_DEVMAP as u32,
-    kinds::BPF_MAP_TYPE_DEVMAP_HASH as u32,
-    kinds::BPF_MAP_TYPE_CPUMAP as u32,
-    kinds::BPF_MAP_TYPE_XSKMAP as u32,
-    kinds::BPF_MAP_TYPE_SOCKMAP as u32,
-    kinds::BPF_MAP_TYPE_SOCKHASH as u32,
-    kinds::BPF_MAP_TYPE_QUEUE as u32,
-    kinds::BPF_MAP_TYPE_STACK as u32,
-    kinds::BPF_MAP_TYPE_RINGBUF as u32,
 ];
 
 /// A map of the kernel's. It lives as long as this or a program that was loaded with it.
@@ -75,7 +56,6 @@ pub fn map_create(
 ) -> Result<Map, LoadError> {
     let failed =
         |what: &str, errno| LoadError::new(format!("{what} the map {:?}", map.name), errno);
-    let cpus = possible_cpus()?;
     let mut shape = Shape {
         name: object_name(&map.name),
         kind: map.kind,
@@ -87,27 +67,22 @@ pub fn map_create(
         inner,
         types: btf
             .filter(|_| map.btf_key != 0 || map.btf_value != 0)
-            .filter(|_| !WITHOUT_TYPES.contains(&map.kind))
             .map(|btf| (btf, map.btf_key, map.btf_value)),
     };
     if map.kind == kinds::BPF_MAP_TYPE_PERF_EVENT_ARRAY as u32 {
+        let cpus = possible_cpus().map_err(|errno| failed("make", errno))?;
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
         if shape.max_entries == 0 || shape.max_entries > cpus {
             shape.max_entries = cpus;
         }
     }
-    if map.kind == kinds::BPF_MAP_TYPE_BLOOM_FILTER as u32
-        && let Some((_, key, _)) = &mut shape.types
-    {
-        // It has no keys, and the kernel wants no type for them.
-        *key = 0;
-    }
-    let mut made = RawMap::create(&shape, cpus);
+    let mut made = RawMap::create(&shape);
     if made.is_err() && shape.types.is_some() {
-        // Types are a help to those who look at the map from outside, and the kernel refuses some
-        // that it could do without. What cannot do without them, it refuses with the program.
+        // Many kinds take no types (`map_check_no_btf`, kernel/bpf/syscall.c), and where they do, these
+        // are mostly a help to those who look at the map from outside. A program that cannot do
+        // without them is refused itself.
         shape.types = None;
-        made = RawMap::create(&shape, cpus);
+        made = RawMap::create(&shape);
     }
     let raw = made.map_err(|errno| failed("make", errno))?;
     if !map.data.is_empty() {
@@ -220,11 +195,4 @@ impl AsFd for Map {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.raw.as_fd()
     }
-}
-
-/// How many processors there may ever be.
-fn possible_cpus() -> Result<usize, LoadError> {
-    aya::util::nr_cpus().map_err(|(path, error)| {
-        LoadError::new(format!("read {path}"), Errno::from_io_error(&error).unwrap_or(Errno::IO))
-    })
 }

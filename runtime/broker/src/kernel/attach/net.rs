@@ -29,7 +29,7 @@ pub fn if_index(name: &str) -> Result<u32, LoadError> {
 }
 
 /// Attaches a program to the receiving side of an interface: in its driver; where that has no XDP, or
-/// refuses the program (`dev_xdp_attach`, net/core/dev.c), behind the driver.
+/// none for packets as long as the interface's (`ndo_bpf` of the drivers), behind the driver.
 ///
 /// # Errors
 /// `EBUSY` if a program is attached; `EINVAL` if the interface is gone (`bpf_xdp_link_attach`,
@@ -40,7 +40,7 @@ pub fn xdp(program: BorrowedFd<'_>, interface: u32) -> Result<Link, LoadError> {
         sys::link_create(program, Target::Interface(interface), places::BPF_XDP as u32, flags)
     };
     match attach(0) {
-        Err(Errno::OPNOTSUPP | Errno::INVAL) => attach(XDP_FLAGS_SKB_MODE),
+        Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::RANGE) => attach(XDP_FLAGS_SKB_MODE),
         answer => answer,
     }
     .map(Link::of)

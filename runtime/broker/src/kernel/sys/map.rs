@@ -34,9 +34,10 @@ pub(in crate::kernel) struct RawMap {
 }
 
 impl RawMap {
-    /// Makes one. `cpus` is the number of possible processors.
-    pub(in crate::kernel) fn create(shape: &Shape<'_>, cpus: usize) -> Result<Self, Errno> {
-        let transfer = transfer_size(shape.kind, shape.value_size, cpus).ok_or(Errno::TOOBIG)?;
+    /// Makes one.
+    pub(in crate::kernel) fn create(shape: &Shape<'_>) -> Result<Self, Errno> {
+        let transfer = transfer_size(shape.kind, shape.value_size, possible_cpus()?);
+        let transfer = transfer.ok_or(Errno::TOOBIG)?;
         let mut attr = empty();
         attr.__bindgen_anon_1.map_type = shape.kind;
         attr.__bindgen_anon_1.key_size = shape.key_size;
@@ -162,6 +163,11 @@ impl AsFd for RawMap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// How many processors there may ever be: the kernel's `num_possible_cpus`, fixed when it starts.
+pub(in crate::kernel) fn possible_cpus() -> Result<usize, Errno> {
+    aya::util::nr_cpus().map_err(|(_, error)| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 /// Bytes of a value between kernel and caller: `bpf_map_value_size`, kernel/bpf/syscall.c. Where

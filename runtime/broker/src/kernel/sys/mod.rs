@@ -19,7 +19,7 @@ use aya_obj::generated::{bpf_attr, bpf_cmd};
 use rustix::io::Errno;
 
 pub(super) use link::{Target, link_create, raw_tracepoint_open};
-pub(super) use map::{RawMap, Shape};
+pub(super) use map::{RawMap, Shape, possible_cpus};
 pub(super) use packet::{bind_to_interface, filter_socket};
 pub(super) use perf::{Event, Sampling, perf_enable, perf_event_open, perf_set_program};
 pub(super) use program::{btf_load, program_load};
