@@ -157,4 +157,4 @@ const fn check_architecture() -> Result<(), SeccompError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -16,7 +16,10 @@ use super::*;
 
 /// Calls in a thread for which the list holds; what is not on it the kernel itself denies. How the
 /// supervisor answers is tested with it.
-fn confined<T: Send + 'static>(list: List, call: fn() -> T) -> T {
+pub(in super::super) fn confined<T: Send + 'static>(
+    list: List,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let thread = thread::spawn(move || {
         rustix::thread::set_no_new_privs(true).unwrap();
         let rows = Rows::parse(list.text()).unwrap();

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use wasmtime::{Engine, FuncType, Instance, Memory, Module, Store, Val, ValType};
+use wasmtime::{Engine, Extern, FuncType, Instance, Memory, Module, Store, Val, ValType};
 
 use super::super::super::module::{self, Host};
 use super::super::{Broker, imports};
@@ -49,6 +49,8 @@ pub(super) fn text(rest: &str) -> String {
 /// A guest, and what its broker was asked.
 pub(super) struct Guest {
     store: Store<Host>,
+    module: Module,
+    imports: Vec<Extern>,
     instance: Instance,
     event_loop: tokio::runtime::Runtime,
     pub(super) fake: Arc<Mutex<Fake>>,
@@ -71,13 +73,19 @@ impl Guest {
     pub(super) fn with(text: &str, broker: Broker, fake: Arc<Mutex<Fake>>) -> Self {
         let engine = Engine::default();
         let module = Module::new(&engine, text).unwrap();
+        module.initialize_copy_on_write_image().unwrap();
         let linker = module::linker(&engine, &check_options(&[]).unwrap()).unwrap();
         let mut store = Store::new(&engine, Host::test(broker));
         let imports = imports(&mut store, &linker, &module).unwrap();
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let event_loop = builder.enable_all().build().unwrap();
-        let instance = event_loop.block_on(Instance::new_async(&mut store, &module, &imports));
-        Self { instance: instance.unwrap(), store, event_loop, fake }
+        let instance = instantiate(&event_loop, &mut store, &module, &imports);
+        Self { store, module, imports, instance, event_loop, fake }
+    }
+
+    /// Starts it once more.
+    pub(super) fn again(&mut self) {
+        self.instance = instantiate(&self.event_loop, &mut self.store, &self.module, &self.imports);
     }
 
     /// Calls an export, with its arguments cut to its types.
@@ -139,6 +147,15 @@ impl Guest {
     pub(super) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.fake.lock().unwrap_or_else(PoisonError::into_inner).asked)
     }
+}
+
+fn instantiate(
+    event_loop: &tokio::runtime::Runtime,
+    store: &mut Store<Host>,
+    module: &Module,
+    imports: &[Extern],
+) -> Instance {
+    event_loop.block_on(Instance::new_async(store, module, imports)).unwrap()
 }
 
 fn parameters(ty: &FuncType, words: &[i64]) -> Vec<Val> {

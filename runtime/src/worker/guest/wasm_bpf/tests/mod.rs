@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod calls;
+mod confined;
 mod fake;
 mod gone;
 mod link;
