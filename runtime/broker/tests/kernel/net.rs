@@ -10,7 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 use wasi_guard_broker::kernel::{LoadSpec, attach};
 
-use crate::{CGROUP_SOCK_ADDR, Counter, SCHED_CLS, SOCK_OPS, SOCKET_FILTER, XDP, eventually, spec};
+use crate::{
+    CGROUP_SOCK_ADDR, Counter, SCHED_CLS, SOCK_OPS, SOCKET_FILTER, XDP, eventually, need_root, spec,
+};
 
 /// `enum bpf_attach_type`.
 const CGROUP_SOCK_OPS: u32 = 3;
@@ -111,6 +113,7 @@ pub(crate) struct Cgroup {
 
 impl Cgroup {
     pub(crate) fn new(name: &str) -> Self {
+        need_root();
         let path = cgroup_root().join(format!("wasi-guard-test-{}-{name}", std::process::id()));
         fs::create_dir(&path).unwrap();
         let directory = File::open(&path).unwrap();

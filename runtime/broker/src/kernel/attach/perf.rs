@@ -58,9 +58,10 @@ pub fn tracepoint(program: BorrowedFd<'_>, category: &str, name: &str) -> Result
 /// beginning; or to where the function returns, and then the offset is 0.
 ///
 /// # Errors
-/// `ENOENT` if there is no such function, or if the kernel has no kprobes; `EADDRNOTAVAIL` if several
-/// functions have that name; `EINVAL` if it may not be probed (`perf_kprobe_init`,
-/// kernel/trace/trace_event_perf.c).
+/// `ENOENT` if there is no such function, or none so long, or if the kernel has no kprobes;
+/// `EADDRNOTAVAIL` if several functions have that name; `EINVAL` if it may not be probed; `EILSEQ` if
+/// no instruction begins there (`perf_kprobe_init`, kernel/trace/trace_event_perf.c;
+/// `register_kprobe`, kernel/kprobes.c).
 pub fn kprobe(
     program: BorrowedFd<'_>,
     function: &str,
