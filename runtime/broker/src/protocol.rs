@@ -55,7 +55,8 @@ pub enum Request {
     Lookup {
         /// The map.
         map: MapHandle,
-        /// Its key, of the map's size.
+        /// Its key, of the map's size. Of a bloom filter, which has none, the value that is asked
+        /// for.
         key: Bytes,
         /// `BPF_F_LOCK` or 0.
         flags: u64,
@@ -68,6 +69,15 @@ pub enum Request {
         pair: Bytes,
         /// `BPF_ANY`, `BPF_NOEXIST`, `BPF_EXIST`, `BPF_F_LOCK`.
         flags: u64,
+    },
+    /// Put a cgroup into an array of cgroups. Answered with [`Reply::Done`].
+    SetCgroup {
+        /// The map.
+        map: MapHandle,
+        /// The key.
+        key: Bytes,
+        /// The guest's preopen with this number, from 0: a directory of the cgroup file system.
+        preopen: u32,
     },
     /// Remove a key. Answered with [`Reply::Done`].
     Delete {

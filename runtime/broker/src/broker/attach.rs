@@ -9,13 +9,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use wasi_guard_enforce::privilege::AsRoot;
-use wasi_guard_policy::bpf::{AttachPoint, ProgramKind};
+use wasi_guard_policy::bpf::{AttachPoint, ProgramKind, Scope};
 
 use super::{Broker, Event, Failed, Result};
 use crate::check::Denied;
 use crate::kernel::{self, Link};
-use crate::protocol::{MAX_TEXT, ObjectHandle, Target};
+use crate::protocol::{Bytes, MAX_TEXT, MapHandle, ObjectHandle, Target};
 use crate::section::{self, Section};
+use crate::window::Window;
 
 /// `CGROUP2_SUPER_MAGIC` (uapi/linux/magic.h).
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
@@ -72,6 +73,30 @@ impl Broker {
         loaded.links.push(link);
         self.last_error.clear();
         Ok(())
+    }
+
+    /// Puts a preopen that is a cgroup into an array of cgroups, by which programs can tell whose
+    /// processes they see.
+    pub(super) fn set_cgroup(
+        &mut self,
+        map: MapHandle,
+        key: Bytes,
+        preopen: u32,
+        window: &Window,
+    ) -> Result<()> {
+        let key = window
+            .take(key)
+            .map_err(|error| Failed::new(libc::EINVAL, format!("take the key: {error}")))?;
+        let place = self.cgroup(&Target::Preopen(preopen))?;
+        if place.point != AttachPoint::OwnCgroup && self.guest.policy.scope != Scope::Host {
+            let text = "the policy's scope is the guest's own cgroup";
+            return Err(Failed::new(libc::EPERM, text));
+        }
+        let no_map = |errno| Failed::new(errno, "there is no such map");
+        let map = &self.map(map).map_err(no_map)?.map;
+        let fd = place.fd.ok_or_else(|| no_map(libc::EBADF))?;
+        map.set_cgroup(&key, fd.as_fd())
+            .map_err(|errno| Failed::new(errno.raw_os_error(), format!("set the cgroup: {errno}")))
     }
 
     /// Where a program is to be attached.

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use wasi_guard_policy::bpf::Bpf;
 
-use crate::check::{Denied, Usage};
+use crate::check::{self, Denied, Usage};
 use crate::protocol::{Bytes, MapHandle, MapShape, ObjectHandle, Reply, Request, WINDOW};
 use crate::window::Window;
 
@@ -150,6 +150,9 @@ impl Broker {
             Request::Update { map, pair, flags } => {
                 Reply::Done(self.update(map, pair, flags, window))
             }
+            Request::SetCgroup { map, key, preopen } => {
+                Reply::Done(self.told(|it| it.set_cgroup(map, key, preopen, window)))
+            }
             Request::Delete { map, key } => Reply::Done(self.delete(map, key, window)),
             Request::NextKey { map, key } => Reply::Value(self.next_key(map, key, window)),
             Request::Lost { object, map } => Reply::Count(self.lost(object, map)),
@@ -203,7 +206,11 @@ impl Broker {
     fn lookup(&self, map: MapHandle, key: Bytes, flags: u64, window: &Window) -> Answer<Bytes> {
         let map = &self.map(map)?.map;
         let key = taken(key, window)?;
-        let mut value = vec![0; transfer(map)?];
+        let (key, mut value) = if map.kind() == check::BLOOM_FILTER {
+            (Vec::new(), key)
+        } else {
+            (key, vec![0; transfer(map)?])
+        };
         map.lookup(&key, &mut value, flags).map_err(errno)?;
         window.put(value).map_err(|_| libc::E2BIG)
     }
@@ -217,7 +224,11 @@ impl Broker {
 
     fn delete(&self, map: MapHandle, key: Bytes, window: &Window) -> Answer<()> {
         let map = &self.map(map)?.map;
-        map.delete(&taken(key, window)?).map_err(errno)
+        let key = taken(key, window)?;
+        if map.kind() == check::CGROUP_ARRAY {
+            return map.remove_cgroup(&key).map_err(errno);
+        }
+        map.delete(&key).map_err(errno)
     }
 
     fn next_key(&self, map: MapHandle, key: Option<Bytes>, window: &Window) -> Answer<Bytes> {

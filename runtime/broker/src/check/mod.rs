@@ -15,6 +15,7 @@ use crate::section::{self, Place, Section};
 
 pub(crate) use instructions::with_maps;
 pub use maps::bytes as map_bytes;
+pub(crate) use maps::kind::{BLOOM_FILTER, CGROUP_ARRAY};
 
 /// What a guest has loaded already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

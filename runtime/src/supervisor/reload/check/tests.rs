@@ -116,6 +116,16 @@ fn what_is_fixed_is_named_with_its_key() {
             "[audit] ring: 16KiB at the start, 4KiB now",
         ]
     );
+    let bpf = format!("{POLICY}[bpf]\nprograms = [\"sock_ops\"]\n");
+    assert_eq!(at(&bpf), ["[bpf]: not as at the start; what is loaded may rest on it"]);
+    let same = Fixed { bpf: bpf_of(&bpf), ..fixed };
+    assert!(look(place.path(), &bpf, &same).is_ok());
+}
+
+/// What `[bpf]` of a policy says.
+fn bpf_of(text: &str) -> Option<Bpf> {
+    let source = Source::new("new.toml".into(), text.as_bytes().to_vec());
+    wasi_guard_policy::load(&source).unwrap().0.bpf
 }
 
 #[test]

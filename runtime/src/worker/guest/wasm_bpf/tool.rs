@@ -16,6 +16,11 @@ use crate::protocol::Channel;
 /// could otherwise have as many as it likes.
 const MAX_NESTED: u32 = 16;
 
+/// `enum bpf_map_type` (uapi/linux/bpf.h): values are descriptors of cgroups.
+const CGROUP_ARRAY: u32 = 8;
+/// And one without keys, in which a value is looked up.
+const BLOOM_FILTER: u32 = 30;
+
 /// A buffer: its object and its map.
 pub(super) type Buffer = (u64, i32);
 
@@ -142,9 +147,18 @@ impl Tool {
         let connection = &mut self.connection;
         match Operation::read(memory.len(), sizes, operation)? {
             Operation::Lookup { key, value, flags } => {
-                let key = connection.put(&memory[key])?;
+                // A bloom filter is asked for a value.
+                let asked = if shape.kind == BLOOM_FILTER { value.clone() } else { key };
+                let key = connection.put(&memory[asked])?;
                 let found = connection.value(&Request::Lookup { map, key, flags })?;
                 put(&mut memory[value], &found)?;
+            }
+            Operation::Update { key, value, .. } if shape.kind == CGROUP_ARRAY => {
+                let key = connection.put(&memory[key])?;
+                let descriptor = memory[value].try_into().map_err(|_| libc::EINVAL)?;
+                let preopen = arguments::preopen(i32::from_le_bytes(descriptor))?;
+                let preopen = preopen.ok_or(libc::EBADF)?;
+                connection.done(&Request::SetCgroup { map, key, preopen })?;
             }
             Operation::Update { key, value, flags } => {
                 let pair = connection.put_pair(&memory[key], &memory[value])?;
