@@ -1,7 +1,33 @@
-//! The system calls behind the imports are on the list of a worker that runs a guest.
+//! The system calls behind the imports are on the lists of the workers.
+
+use wasmtime::{Config, Engine};
 
 use super::super::super::super::seccomp::{List, tests::confined};
+use super::super::super::module;
 use super::machine::{Guest, LOG, text};
+use crate::protocol::check_options;
+
+#[test]
+fn a_compiler_may_do_all_that_linking_needs() {
+    let check = |text: String| {
+        let mut config = Config::new();
+        // The threads of a shared pool would inherit the filter.
+        config.parallel_compilation(false);
+        let engine = Engine::new(&config).unwrap();
+        let artifact = engine.precompile_module(text.as_bytes()).unwrap();
+        let options = check_options(&[]).unwrap();
+        confined(List::Compile, move || {
+            let checked = module::check_imports(&engine, &options, &artifact);
+            checked.map_err(|failure| failure.to_string())
+        })
+    };
+    assert_eq!(check(text(r#"(func (export "_start"))"#)), Ok(()));
+    let bent = r#"(import "wasm_bpf" "wasm_close_bpf_object" (func (param i32)))"#;
+    let bent = text("").replacen("(module", &format!("(module {bent}"), 1);
+    let error = check(bent).unwrap_err();
+    assert!(error.contains("`wasm_bpf::wasm_close_bpf_object`"), "{error}");
+    assert!(check(text("")).unwrap_err().contains("_start"));
+}
 
 #[test]
 fn a_worker_may_do_all_that_the_calls_need() {
