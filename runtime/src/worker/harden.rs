@@ -125,7 +125,7 @@ fn verify(strictness: Strictness) -> Result<Layers, Failure> {
 /// # Errors
 /// If the kernel refuses.
 pub fn limit_descriptors(guest: u64, preopens: usize) -> Result<(), Failure> {
-    /// Standard streams, control socket, compiled module, canary, event loop and what wakes it, the
+    /// Standard streams, control socket, the broker's socket and window, compiled module, canary, event loop and what wakes it, the
     /// filter's descriptor, and the directory that the WASI layer opens while it looks for a name.
     const OWN: u64 = 16;
     let limit = OWN.saturating_add(preopens as u64).saturating_add(guest);

@@ -25,6 +25,9 @@ pub fn serve(
     config: &ParseConfig,
     mut descriptors: Descriptors,
 ) -> Result<i32, Failure> {
+    // Asked of the kernel once: by calls that the list does not have, and before 6.4 by a file that
+    // is not to be opened any more when this process cannot be looked into.
+    let _ = rustix::param::page_size();
     let window = Window::from_fd(descriptors.take(config.window)?, PARSER_WINDOW);
     let types = match config.types {
         Some(number) => Some(read_all(&File::from(descriptors.take(number)?))?),
@@ -36,8 +39,6 @@ pub fn serve(
     // As for the compiler: a second lock on the same door.
     layers.landlock = landlock::confine_compiler()?;
     layers.seccomp = Seccomp::Enforce;
-    // Asked of the kernel once, by calls that the list does not have.
-    let _ = rustix::param::page_size();
     seccomp::install(List::Parse).step("install the seccomp filter")?;
     tell(channel, &FromWorker::Hardened { layers })?;
 

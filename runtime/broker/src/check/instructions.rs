@@ -19,6 +19,11 @@ const PSEUDO_FUNC: u8 = 4;
 /// And a call's.
 const PSEUDO_CALL: u8 = 1;
 
+/// What stands in the place of an access to a member that this kernel does not have (CO-RE), for a
+/// program that asks beforehand whether it does: a helper function that there is none of, which the
+/// verifier refuses wherever it can be reached.
+const POISON: i32 = 0x0bad_2310;
+
 struct Instruction {
     code: u8,
     source: u8,
@@ -62,6 +67,7 @@ pub(super) fn helpers(program: &Program, maps: usize) -> Result<BTreeSet<u32>, D
                     _ => return Err(never("what is not the object's own (extern symbols)".into())),
                 }
             }
+            (CALL, 0) if it.immediate == POISON => {}
             (CALL, 0) => {
                 helpers.insert(it.immediate.cast_unsigned());
             }

@@ -117,6 +117,12 @@ fn each_key_is_asked() {
 }
 
 #[test]
+fn what_the_parser_puts_in_the_place_of_a_missing_member_is_the_verifiers_matter() {
+    let poisoned = program("tracepoint/a/b", &[call(0, 0x0bad_2310), NOTHING[1]]);
+    judge(&image(vec![poisoned], Vec::new())).unwrap();
+}
+
+#[test]
 fn what_is_loaded_already_counts() {
     let one = image(vec![program("tracepoint/a/b", &NOTHING)], vec![array("a")]);
     let usage = Usage { programs: 2, ..Usage::default() };
