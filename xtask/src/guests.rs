@@ -1,5 +1,6 @@
 //! Compiles guest programs: each `tests/guests/NAME.c` becomes `target/guests/NAME.wasm`, a
-//! preview 1 command; `.wat` and `.wasm` files are copied as they are.
+//! preview 1 command; `.wat` and `.wasm` files are copied as they are. With them go the BPF objects
+//! that guests load: each `tests/objects/NAME.bpf.c` becomes `target/objects/NAME.bpf.o`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,10 @@ use crate::host::{self, Task};
 use crate::process;
 use crate::project::Project;
 
-/// Brings all guests up to date and returns their folder (empty if there are no sources).
+/// Brings all guests up to date, and the objects that they load, and returns the guests' folder
+/// (empty if there are no sources).
 pub fn build(project: &Project) -> Result<PathBuf> {
+    objects(project)?;
     let sources = project.root.join("tests/guests");
     let built = project.target.join("guests");
     fs::create_dir_all(&built).with_context(|| format!("cannot create {}", built.display()))?;
@@ -42,14 +45,49 @@ pub fn build(project: &Project) -> Result<PathBuf> {
             _ => {}
         }
     }
-    // What has no source any more must not keep a test alive.
-    for entry in fs::read_dir(&built).with_context(named)? {
+    remove_others(&built, &wanted)?;
+    Ok(built)
+}
+
+/// Brings all BPF objects up to date and returns their folder.
+pub fn objects(project: &Project) -> Result<PathBuf> {
+    let sources = project.root.join("tests/objects");
+    let built = project.target.join("objects");
+    fs::create_dir_all(&built).with_context(|| format!("cannot create {}", built.display()))?;
+    let named = || format!("cannot list {}", sources.display());
+    let header = sources.join("bpf.h");
+    let mut wanted = Vec::new();
+    for entry in fs::read_dir(&sources).with_context(named)? {
+        let source = entry.with_context(named)?.path();
+        let name = source.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.and_then(|name| name.strip_suffix(".bpf.c")) else { continue };
+        let object = built.join(format!("{name}.bpf.o"));
+        if !is_newer(&object, &source)? || !is_newer(&object, &header)? {
+            host::ensure(&[Task::Guests])?;
+            // As runtime/broker/tests/parse/objects.rs does it.
+            process::capture(
+                Command::new("clang-22")
+                    .args(["--target=bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Werror", "-c", "-o"])
+                    .arg(&object)
+                    .arg(&source),
+            )?;
+        }
+        wanted.push(object);
+    }
+    remove_others(&built, &wanted)?;
+    Ok(built)
+}
+
+/// What has no source any more must not keep a test alive.
+fn remove_others(built: &Path, wanted: &[PathBuf]) -> Result<()> {
+    let named = || format!("cannot list {}", built.display());
+    for entry in fs::read_dir(built).with_context(named)? {
         let path = entry.with_context(named)?.path();
         if !wanted.contains(&path) {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
-    Ok(built)
+    Ok(())
 }
 
 fn compile(source: &Path, guest: &Path) -> Result<()> {

@@ -17,7 +17,7 @@ pub enum Task {
     Vm,
     /// Test on other file systems than those that every machine has.
     FileSystems,
-    /// Compile guests from C.
+    /// Compile guests, and the BPF objects that they load, from C.
     Guests,
     /// Fetch guests and tools that come as Python packages.
     Python,
@@ -52,7 +52,7 @@ const PACKAGES: [Package; 21] = [
     package(Task::Vm, "xz-utils", "unpacks these modules"),
     package(Task::FileSystems, "btrfs-progs", "makes a btrfs in the machine (mkfs.btrfs)"),
     package(Task::FileSystems, "xfsprogs", "makes an xfs in the machine (mkfs.xfs)"),
-    package(Task::Guests, "clang-22", "compiles guests from C"),
+    package(Task::Guests, "clang-22", "compiles guests and BPF objects from C"),
     package(Task::Guests, "lld-22", "links them (wasm-ld)"),
     package(Task::Guests, "wasi-libc", "their C library"),
     package(Task::Guests, "libclang-rt-22-dev-wasm32", "their compiler runtime"),

@@ -12,11 +12,11 @@ use crate::image::MAX_NAME;
 /// Most sections that are told of.
 const MAX_SECTIONS: usize = 4096;
 /// Most accesses that are to be adapted, and most members that they go through, all together.
-const MAX_ACCESSES: usize = 16 << 10;
-const MAX_STEPS: usize = 64 << 10;
+const MAX_ACCESSES: usize = 8 << 10;
+const MAX_STEPS: usize = 32 << 10;
 /// Most types of the object's whose accesses are to be adapted: each is looked for among all of
-/// the kernel's.
-const MAX_TYPES: usize = 512;
+/// the kernel's, of which there are more than a hundred thousand.
+const MAX_TYPES: usize = 256;
 /// Longest path of members, in bytes: `0:1:2`.
 const MAX_PATH: usize = 256;
 /// Most bytes that aya makes of this by copying it for each function and each program.

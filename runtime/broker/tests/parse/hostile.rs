@@ -90,7 +90,7 @@ fn numbers_that_are_huge() {
     let kernel = kernel();
     let object = named("probes");
     for place in (0..object.len() - 8).step_by(4) {
-        for number in [u32::MAX, 0x7fff_ffff, 0x8000_0000, 0x00ff_ffff] {
+        for number in [u32::MAX, 0x00ff_ffff] {
             let mut bent = object.clone();
             put(&mut bent, place, &number.to_le_bytes());
             tried(&bent, &kernel, || format!("{number:#x} at {place}"));
