@@ -1,5 +1,7 @@
 //! What several targets need.
 
+pub mod object;
+
 use std::alloc::System;
 
 use cap::Cap;
