@@ -15,7 +15,7 @@ use wasi_guard_enforce::guest::Counts;
 use wasi_guard_enforce::records::{Denial, Name, Socket};
 use wasi_guard_policy::{Grants, Mode, Policy, Source};
 
-use super::{About, Auditor, End, Sink, inherited};
+use super::{About, Auditor, End, Sink, WasmBpf, inherited};
 use crate::protocol::{Layers, Seccomp};
 
 const POLICY: &str = r#"version = 1

@@ -124,7 +124,7 @@ fn what_is_fixed_is_named_with_its_key() {
 
 /// What `[bpf]` of a policy says.
 fn bpf_of(text: &str) -> Option<Bpf> {
-    let source = Source::new("new.toml".into(), text.as_bytes().to_vec());
+    let source = Source::new("new.toml", text.as_bytes().to_vec());
     wasi_guard_policy::load(&source).unwrap().0.bpf
 }
 

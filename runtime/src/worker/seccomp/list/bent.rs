@@ -38,7 +38,8 @@ fn number(syscall: &str) -> i64 {
 
 #[test]
 fn a_bent_argument_is_let_through_only_by_another_row() {
-    for (list, unlisted) in [(List::Run, Unlisted::Asked), (List::Compile, Unlisted::Denied)] {
+    for list in [List::Run, List::Compile, List::Parse] {
+        let unlisted = list.unlisted();
         let rows = Rows::parse(list.text()).unwrap();
         let filters = programs(&rows, unlisted).unwrap();
         let allows = |call: &str, args: &[u64; 6]| {
@@ -59,13 +60,15 @@ fn a_bent_argument_is_let_through_only_by_another_row() {
                 }
             }
         }
-        assert!(tried > 100, "{list:?}: only {tried} bent calls were not let through");
+        let least = if list == List::Parse { 30 } else { 100 };
+        assert!(tried > least, "{list:?}: only {tried} bent calls were not let through");
     }
 }
 
 #[test]
 fn no_call_but_those_of_the_rows_is_let_through() {
-    for (list, unlisted) in [(List::Run, Unlisted::Asked), (List::Compile, Unlisted::Denied)] {
+    for list in [List::Run, List::Compile, List::Parse] {
+        let unlisted = list.unlisted();
         let rows = Rows::parse(list.text()).unwrap();
         let filters = programs(&rows, unlisted).unwrap();
         let listed: BTreeSet<i64> = rows.allow.iter().map(|row| number(&row.syscall)).collect();

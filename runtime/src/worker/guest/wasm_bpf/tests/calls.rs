@@ -157,6 +157,24 @@ fn maps_are_read_and_written_in_all_three_forms() {
 }
 
 #[test]
+fn a_bloom_filter_is_asked_for_a_value_and_an_array_of_cgroups_takes_preopens() {
+    let (mut guest, object) = loaded();
+    let bloom = map(&mut guest, object, "bloom");
+    guest.put(1000, &[1, 2, 3, 4]);
+    assert_eq!(guest.call("operate", [bloom, 1, 0, 1000, 0, 0]), ENOENT);
+    let groups = map(&mut guest, object, "groups");
+    guest.put(2000, &[7, 0, 0, 0]);
+    let mut put = |descriptor: i32| {
+        guest.put(1000, &descriptor.to_le_bytes());
+        guest.call("operate", [groups, 2, 2000, 1000, 0, 0])
+    };
+    assert_eq!([put(5), put(2), put(-1)], [0, -i64::from(libc::EBADF), -i64::from(libc::EBADF)]);
+    let asked = guest.asked();
+    assert!(asked.contains(&format!("lookup {bloom} [1, 2, 3, 4] 0")), "{asked:?}");
+    assert!(asked.contains(&format!("cgroup {groups} [7, 0, 0, 0] 2")), "{asked:?}");
+}
+
+#[test]
 fn a_value_of_all_processors_needs_room_for_all_of_them() {
     let (mut guest, object) = loaded();
     let map = map(&mut guest, object, "percpu");

@@ -12,8 +12,14 @@ use wasi_guard_broker::window::Window;
 use crate::protocol::Channel;
 
 /// Its maps, the same in each object: name, kind, bytes of a key and of a value.
-pub(super) const MAPS: &[(&str, u32, u32, u32)] =
-    &[("hash", 1, 4, 8), ("percpu", 6, 4, 64), ("ring", 27, 0, 0), ("large", 2, 4, 1 << 20)];
+pub(super) const MAPS: &[(&str, u32, u32, u32)] = &[
+    ("hash", 1, 4, 8),
+    ("percpu", 6, 4, 64),
+    ("ring", 27, 0, 0),
+    ("large", 2, 4, 1 << 20),
+    ("bloom", 30, 0, 4),
+    ("groups", 8, 4, 4),
+];
 
 /// What it has.
 #[derive(Debug, Default)]
@@ -122,6 +128,10 @@ impl Fake {
                 let value = key.split_off(4);
                 self.asked.push(format!("update {map} {key:?} {} {flags}", value.len()));
                 self.entries.insert((map, key), value);
+                Reply::Done(Ok(()))
+            }
+            Request::SetCgroup { map, key, preopen } => {
+                self.asked.push(format!("cgroup {map} {:?} {preopen}", take(key)));
                 Reply::Done(Ok(()))
             }
             Request::Delete { map, key } => {
