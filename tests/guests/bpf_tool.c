@@ -18,11 +18,14 @@
 //   close
 //   ready FILE            makes a file, to tell whoever waits
 //   sleep MS
+//   pause WORD            says so, and waits for a byte on standard input
+//   trap
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define IMPORT(NAME) __attribute__((import_module("wasm_bpf"), import_name(#NAME)))
 
@@ -167,6 +170,14 @@ int main(int argc, char **argv) {
                 fclose(file);
         } else if (IS("sleep")) {
             pause_ms(atol(NEXT));
+        } else if (IS("pause")) {
+            char byte;
+            printf("pause %s\n", NEXT);
+            fflush(stdout);
+            if (read(0, &byte, 1) != 1)
+                return 6;
+        } else if (IS("trap")) {
+            __builtin_trap();
         } else {
             fprintf(stderr, "%s?\n", word);
             return 5;

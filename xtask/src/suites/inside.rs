@@ -145,6 +145,7 @@ pub(super) fn guest_files(project: &Project) -> Result<FileSet> {
     files.add(unchecked, "/usr/local/bin/")?;
     files.add(project.root.join("policies"), "/policies")?;
     files.add(guests::build(project)?, "/guests")?;
+    files.add(project.target.join("objects"), "/objects")?;
     add_python(project, &mut files)?;
     Ok(files)
 }

@@ -38,7 +38,8 @@ pub(crate) fn audit(records: &[Value], first: &Value, last: &Value) -> Result<()
     let guest = &first["guest"];
     ensure!(records.iter().all(|record| record["guest"] == *guest), "it is about one guest");
     let number = |name: &str| last[name].as_u64().with_context(|| format!("end has no {name}"));
-    let lost: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
+    let losses = records.iter().filter(|record| record["record"] == "loss");
+    let lost: u64 = losses.filter_map(|record| record["count"].as_u64()).sum();
     ensure!(number("lost")? == lost, "its loss records count {lost}");
     let denials = count("denial") as u64;
     ensure!(number("denied")? == denials + lost, "it has {denials} denials and {lost} losses");

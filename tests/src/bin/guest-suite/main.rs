@@ -37,6 +37,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     cases::serve_if_asked()?;
+    cases::connect_if_asked()?;
     let words = Words::read()?;
     let every = cases::EVERY.iter().flat_map(|family| family.iter());
     let chosen: Vec<&Case> = words.choose(every, |case| case.name)?;

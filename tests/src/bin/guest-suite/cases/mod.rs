@@ -1,6 +1,7 @@
 //! The cases, by family.
 
 mod audit;
+mod bpf;
 mod cache;
 mod capabilities;
 mod command;
@@ -20,6 +21,7 @@ mod wasm_bpf;
 
 use anyhow::{Context as _, Result, ensure};
 
+pub(crate) use self::bpf::connect_if_asked;
 pub(crate) use self::capabilities::serve_if_asked;
 use crate::Case;
 use crate::lab::Lab;
@@ -34,6 +36,13 @@ pub(crate) static EVERY: &[&[Case]] = &[
     unchecked::CASES,
     network::CASES,
     wasm_bpf::CASES,
+    bpf::coverage::CASES,
+    bpf::maps::CASES,
+    bpf::denials::CASES,
+    bpf::own::CASES,
+    bpf::samples::CASES,
+    bpf::ends::CASES,
+    bpf::imports::CASES,
     limits::CASES,
     disks::CASES,
     signals::CASES,
