@@ -7,6 +7,7 @@
     reason = "a failed step fails the test"
 )]
 
+mod compile;
 mod features;
 mod hostile;
 mod images;
