@@ -1,5 +1,5 @@
-/* Sends a sample of 64 bytes each time the thread in `thread` calls getppid(2), to a ring buffer or
- * to perf buffers, and counts them. */
+/* Sends a sample of 64 bytes each time the wanted thread calls getppid(2), to a ring buffer or to
+ * perf buffers, and counts them. */
 #include "bpf.h"
 
 struct sample {
@@ -11,8 +11,17 @@ struct counts {
 	u64 dropped;
 };
 
-/* As pid_tgid() has it. */
-MAP(thread, ARRAY, u32, u64, 1);
+struct wanted {
+	/* As pid_tgid() has it. */
+	u64 thread;
+	/* If not 0: only each so many samples in the ring wake its reader. */
+	u64 quiet;
+};
+
+#define NO_WAKEUP 1
+#define FORCE_WAKEUP 2
+
+MAP(wanted, ARRAY, u32, struct wanted, 1);
 MAP(counts, ARRAY, u32, struct counts, 1);
 struct {
 	NUMBER(type, RINGBUF);
@@ -24,45 +33,51 @@ struct {
 	NUMBER(value_size, 4);
 } perf SEC(".maps");
 
-static struct counts *wanted(void)
+static struct wanted *of_this_thread(void)
 {
 	u32 zero = 0;
-	u64 *which = map_lookup(&thread, &zero);
+	struct wanted *found = map_lookup(&wanted, &zero);
 
-	return which && *which == pid_tgid() ? map_lookup(&counts, &zero) : 0;
+	return found && found->thread == pid_tgid() ? found : 0;
 }
 
 SEC("tp/syscalls/sys_enter_getppid")
 int to_ring(void *context)
 {
-	struct counts *counts = wanted();
+	u32 zero = 0;
+	struct wanted *wanted = of_this_thread();
+	struct counts *count = map_lookup(&counts, &zero);
 	struct sample *sample;
+	u64 flags = 0;
 
-	if (!counts)
+	if (!wanted || !count)
 		return 0;
 	sample = ringbuf_reserve(&ring, sizeof(*sample), 0);
 	if (!sample) {
-		counts->dropped++;
+		count->dropped++;
 		return 0;
 	}
-	sample->number = ++counts->sent;
+	sample->number = ++count->sent;
 	for (int at = 0; at < 7; at++)
 		sample->rest[at] = at;
-	ringbuf_submit(sample, 0);
+	if (wanted->quiet)
+		flags = count->sent % wanted->quiet ? NO_WAKEUP : FORCE_WAKEUP;
+	ringbuf_submit(sample, flags);
 	return 0;
 }
 
 SEC("tp/syscalls/sys_enter_getppid")
 int to_perf(void *context)
 {
-	struct counts *counts = wanted();
+	u32 zero = 0;
+	struct counts *count = map_lookup(&counts, &zero);
 	struct sample sample = {};
 
-	if (!counts)
+	if (!of_this_thread() || !count)
 		return 0;
-	sample.number = ++counts->sent;
+	sample.number = ++count->sent;
 	if (perf_output(context, &perf, CURRENT_CPU, &sample, sizeof(sample)))
-		counts->dropped++;
+		count->dropped++;
 	return 0;
 }
 

@@ -107,7 +107,7 @@ impl Brokering {
                 let _ = rustix::io::write(&woken, &1u64.to_ne_bytes());
             }
         };
-        let parser = Process { running: None };
+        let parser = ParserProcess::default();
         let broker = Broker::new(about, Box::new(parser), Box::new(say));
         let act = move || broker::serve(broker, &worker, &window);
         let thread = thread::Builder::new().name("broker".into()).spawn(act).map_err(step)?;
@@ -163,8 +163,10 @@ impl AsFd for Brokering {
     }
 }
 
-/// The confined process that parses.
-struct Process {
+/// Parses in a confined process, which is started when it is first needed: this executable, under
+/// the worker's name.
+#[derive(Default)]
+pub struct ParserProcess {
     running: Option<Running>,
 }
 
@@ -175,7 +177,7 @@ struct Running {
     _process: Confined,
 }
 
-impl Parser for Process {
+impl Parser for ParserProcess {
     fn parse(&mut self, object: &[u8]) -> Result<Vec<u8>, String> {
         // What has met a hostile object and did not answer is not asked again.
         let mut running = match self.running.take() {

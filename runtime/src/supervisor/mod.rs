@@ -28,6 +28,7 @@ mod watch;
 
 use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
+pub use broker::ParserProcess;
 pub use error::Error;
 pub(crate) use plan::{HOST_HINT, unfit};
 pub(crate) use reload::{connect, sweep_sockets};

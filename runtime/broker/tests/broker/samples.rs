@@ -31,7 +31,8 @@ impl Sampling {
         worker.attach(object, &format!("to_{name}")).unwrap();
         let process = u64::from(std::process::id());
         let thread = process << 32 | u64::from(gettid().as_raw_pid().cast_unsigned());
-        worker.update(worker.map(object, "thread"), &[0; 4], &thread.to_ne_bytes()).unwrap();
+        let wanted = [thread.to_ne_bytes(), [0; 8]].concat();
+        worker.update(worker.map(object, "wanted"), &[0; 4], &wanted).unwrap();
         Self { worker, object, buffer, counts }
     }
 
