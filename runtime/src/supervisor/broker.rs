@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use wasi_guard_broker::{
@@ -33,6 +33,12 @@ use crate::protocol::{
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The kernel's types.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
+
+/// Events that wait for the audit before the broker waits for it: a guest that is denied without end
+/// fills no memory.
+const WAITING: usize = 256;
+/// How long the end of a run waits for the broker's.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What worker and broker speak through, before there is a broker.
 pub(super) struct Ends {
@@ -67,6 +73,8 @@ pub(crate) struct Brokering {
     events: Receiver<Event>,
     /// Readable when there are events.
     wake: OwnedFd,
+    /// Events of the broker's end.
+    late: Vec<Event>,
     thread: Option<JoinHandle<Served>>,
 }
 
@@ -97,7 +105,7 @@ impl Brokering {
             cgroup: Some(cgroup.into()),
             preopens,
         };
-        let (sender, events) = channel();
+        let (sender, events) = sync_channel(WAITING);
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags).map_err(|error| step(error.into()))?;
         let woken = wake.try_clone().map_err(step)?;
@@ -111,25 +119,38 @@ impl Brokering {
         let broker = Broker::new(about, Box::new(parser), Box::new(say));
         let act = move || broker::serve(broker, &worker, &window);
         let thread = thread::Builder::new().name("broker".into()).spawn(act).map_err(step)?;
-        Ok(Self { events, wake, thread: Some(thread) })
+        Ok(Self { events, wake, late: Vec::new(), thread: Some(thread) })
     }
 
-    /// Waits for its end, which is its worker's: from here on the guest has nothing in the kernel.
+    /// Waits for its end, which is its worker's: from then on the guest has nothing in the kernel.
+    /// One that is in the middle of something long, such as a program for the verifier, is not
+    /// waited for: it ends with this process.
     pub(super) fn end(&mut self) {
-        match self.thread.take().map(JoinHandle::join) {
-            None | Some(Ok(Served::Gone)) => {}
-            Some(Ok(Served::Nonsense(what))) => {
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + GRACE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) => self.late.push(event),
+                Err(RecvTimeoutError::Timeout) => return,
+                // The thread has let go of its end, which is the last that it does.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        match thread.join() {
+            Ok(Served::Gone) => {}
+            Ok(Served::Nonsense(what)) => {
                 report::warning(&format!("the worker said what no worker says: {what}"));
             }
-            Some(Err(_)) => report::warning("the broker has failed; please report this"),
+            Err(_) => report::warning("the broker has failed; please report this"),
         }
     }
 
     /// Writes the records of what was denied or lost, and answers how many denials there were.
-    pub(super) fn drain(&self, worker: u32, auditor: &mut Auditor) -> u64 {
+    pub(super) fn drain(&mut self, worker: u32, auditor: &mut Auditor) -> u64 {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         let mut denials = 0;
-        for event in self.events.try_iter() {
+        for event in self.late.drain(..).chain(self.events.try_iter()) {
             match &event {
                 Event::Lost { map, count } => auditor.samples_lost(map, *count),
                 Event::Denied { import, denied, passed } => {

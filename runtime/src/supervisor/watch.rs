@@ -157,7 +157,7 @@ pub(crate) fn watch(
     let mut bpf_denied = 0;
     fault::at(Point::Watching);
     loop {
-        bpf_denied += drain(&running, &mut auditor);
+        bpf_denied += drain(&mut running, &mut auditor);
         running.reload.drain(BATCH, &mut running.guest, &mut auditor);
         if let Some(log) = &mut log {
             log.flush();
@@ -236,7 +236,7 @@ pub(crate) fn watch(
         // It has seen the worker's end and lets go of what the guest had in the kernel.
         broker.end();
     }
-    bpf_denied += drain(&running, &mut auditor);
+    bpf_denied += drain(&mut running, &mut auditor);
     // Nobody adds to them any more.
     running.reload.drain(usize::MAX, &mut running.guest, &mut auditor);
     let mut counts = running.guest.counts();
@@ -303,8 +303,9 @@ pub(crate) fn watch(
 }
 
 /// Writes the records of the broker, and answers how many denials there were.
-fn drain(running: &Running, auditor: &mut Auditor) -> u64 {
-    running.broker.as_ref().map_or(0, |broker| broker.drain(running.worker.pid(), auditor))
+fn drain(running: &mut Running, auditor: &mut Auditor) -> u64 {
+    let worker = running.worker.pid();
+    running.broker.as_mut().map_or(0, |broker| broker.drain(worker, auditor))
 }
 
 /// Stops the worker and this process, until somebody continues this process.

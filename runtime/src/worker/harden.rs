@@ -153,8 +153,8 @@ pub fn limit_compiler() -> Result<(), Failure> {
 /// # Errors
 /// If the kernel refuses.
 pub fn limit_parser() -> Result<(), Failure> {
-    /// The kernel's types, taken apart, are the most of it.
-    const MEMORY: u64 = 2 << 30;
+    /// Ten times what the kernel's types, taken apart, and the largest objects need.
+    const MEMORY: u64 = 512 << 20;
     limit(&[(Resource::As, MEMORY), (Resource::Nofile, 64)]).step("limit the parser's resources")
 }
 

@@ -155,7 +155,7 @@ impl Broker {
     }
 
     fn cgroup(&self, target: &Target) -> Result<Place> {
-        let fd = match target {
+        let found = match target {
             Target::Auto => {
                 let own = self.guest.cgroup.as_ref();
                 let own =
@@ -166,15 +166,22 @@ impl Broker {
             Target::Named(path) => directory(Path::new(path)),
             Target::Preopen(number) => {
                 let found = self.guest.preopens.get(*number as usize);
-                let fd = found.and_then(Option::as_ref).ok_or_else(|| {
+                let preopen = found.and_then(Option::as_ref).ok_or_else(|| {
                     Failed::new(libc::EBADF, format!("there is no preopen {number}"))
                 })?;
                 // A descriptor that was opened as a place only is none for bpf(2).
-                directory(&link_of(fd))
+                directory(&link_of(preopen))
             }
         }
-        .map_err(|error| failed("open the cgroup", &error))?;
-        let path = cgroup_path(&fd).map_err(|error| failed("find the cgroup", &error))?;
+        .and_then(|fd| Ok((cgroup_path(&fd)?, fd)));
+        // To a guest whose scope is its own cgroup all others are alike, and so is what is none.
+        let (path, fd) = match found {
+            Ok(found) => found,
+            Err(_) if self.guest.policy.scope == Scope::Guest => {
+                return Ok(Place::named(AttachPoint::Cgroup { path: "?".into() }));
+            }
+            Err(error) => return Err(failed("find the cgroup", &error)),
+        };
         let own = self.guest.cgroup.as_ref().and_then(|own| cgroup_path(own).ok());
         let point = if own.is_some_and(|own| own == path) {
             AttachPoint::OwnCgroup
@@ -189,7 +196,8 @@ fn failed(step: &str, error: &std::io::Error) -> Failed {
     Failed::new(error.raw_os_error().unwrap_or(libc::EINVAL), format!("{step}: {error}"))
 }
 
-/// A function of a program or library: `PATH:SYMBOL` by the section or by the call.
+/// A function of a program or library: `PATH:SYMBOL` by the section or by the call. The file is
+/// looked up and not opened: that does things to devices, and is for after the policy's answer.
 fn uprobe(said: Option<&AttachPoint>, named: Option<&str>) -> Result<Place> {
     let wanted = match (said, named) {
         (Some(AttachPoint::Uprobe { path, symbol }), _) => Some((path.as_str(), symbol.as_str())),
@@ -199,17 +207,19 @@ fn uprobe(said: Option<&AttachPoint>, named: Option<&str>) -> Result<Place> {
     let Some((path, symbol)) = wanted else {
         return Err(Failed::new(libc::EINVAL, "it is not said at which function: PATH:FUNCTION"));
     };
-    let step = |error: &std::io::Error| failed(&format!("open {path}"), error);
-    // Nothing waits for the writer of a fifo here.
-    let flags = libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = file.map_err(|error| step(&error))?;
-    let found = fs::read_link(link_of(&file)).map_err(|error| step(&error))?;
-    let Some(path) = found.to_str().map(str::to_owned) else {
-        return Err(Failed::new(libc::EINVAL, format!("{} is no UTF-8", found.display())));
+    let named =
+        |path: &str| AttachPoint::Uprobe { path: path.to_owned(), symbol: symbol.to_owned() };
+    // What is not there is asked about by the guest's word for it, so that the policy's answer
+    // does not depend on what there is on the host.
+    let nothing = || Ok(Place { point: named(path), fd: None });
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path) else {
+        return nothing();
     };
-    let point = AttachPoint::Uprobe { path, symbol: symbol.to_owned() };
-    Ok(Place { point, fd: Some(file.into()) })
+    let regular = file.metadata().is_ok_and(|it| it.is_file());
+    match fs::read_link(link_of(&file)).ok().as_deref().and_then(Path::to_str) {
+        Some(found) if regular => Ok(Place { point: named(found), fd: Some(file.into()) }),
+        _ => nothing(),
+    }
 }
 
 fn link_of(fd: &impl std::os::fd::AsFd) -> PathBuf {
@@ -296,7 +306,9 @@ fn link(program: std::os::fd::BorrowedFd<'_>, section: &Section, place: &Place) 
                 _ => attach::socket_filter(program, interface),
             }
         }
-        _ => return Err(Failed::new(libc::EINVAL, "the place is not open")),
+        _ => {
+            return Err(Failed::new(libc::ENOENT, "there is no such file, or it is no regular one"));
+        }
     };
     Ok(link?)
 }
