@@ -87,8 +87,9 @@ impl Broker {
             let instructions = check::with_maps(&program.instructions, &descriptors);
             let load = || load(program, &loadable, image, &instructions, types.as_ref());
             let fd = match self.guest.policy.scope {
-                Scope::Host => load()?,
-                Scope::Guest => privilege::without_reading_memory(load)?,
+                Scope::Guest if !self.guest.audit => privilege::without_reading_memory(load)?,
+                // In audit mode what needs the host's scope is recorded and loaded.
+                Scope::Guest | Scope::Host => load()?,
             };
             programs.push(Program { name: program.name.clone(), loadable, fd });
         }
