@@ -71,7 +71,7 @@ fn object(name: &str) -> Vec<u8> {
         .args(["--target=bpf", "-O2", "-g", "-c", "-o", "-"])
         .arg(folder.join(name).with_extension("bpf.c"))
         .output()
-        .expect("clang-22 compiles the objects: apt-get install clang-22");
+        .unwrap_or_else(|error| panic!("clang-22 (apt-get install clang-22): {error}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }

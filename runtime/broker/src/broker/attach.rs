@@ -307,7 +307,10 @@ fn link(program: std::os::fd::BorrowedFd<'_>, section: &Section, place: &Place) 
             }
         }
         _ => {
-            return Err(Failed::new(libc::ENOENT, "there is no such file, or it is no regular one"));
+            return Err(Failed::new(
+                libc::ENOENT,
+                "there is no such file, or it is no regular one",
+            ));
         }
     };
     Ok(link?)

@@ -123,7 +123,7 @@ fn traced(point: &AttachPoint) -> Traced {
 fn flags(section: &Section) -> u32 {
     const SLEEPABLE: u32 = 1 << 4;
     const XDP_HAS_FRAGS: u32 = 1 << 5;
-    u32::from(section.sleepable) * SLEEPABLE | u32::from(section.frags) * XDP_HAS_FRAGS
+    (u32::from(section.sleepable) * SLEEPABLE) | (u32::from(section.frags) * XDP_HAS_FRAGS)
 }
 
 /// The object's own types. An object that can do without them is loaded without, as libbpf and aya

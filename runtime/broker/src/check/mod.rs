@@ -148,12 +148,15 @@ fn bound(section: &Section) -> Option<AttachPoint> {
     }
 }
 
+/// Says what becomes of what a policy does not grant a program or, without a name, an object.
+type Judge<'a> = dyn FnMut(Result<(), Refusal>, Option<&str>) -> Result<(), Denied> + 'a;
+
 fn count(
     image: &Image,
     policy: &Bpf,
     usage: Usage,
     processors: u64,
-    judge: &mut dyn FnMut(Result<(), Refusal>, Option<&str>) -> Result<(), Denied>,
+    judge: &mut Judge<'_>,
 ) -> Result<Usage, Denied> {
     let more =
         |have: u32, list: usize| have.saturating_add(u32::try_from(list).unwrap_or(u32::MAX));
