@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
@@ -104,8 +105,8 @@ impl Channel {
         // With TRUNC the kernel tells the packet's own length, also if it is longer than the
         // buffer.
         let flags = RecvFlags::TRUNC;
-        let bytes = self.packet(timeout, |buffer| Ok(recv(&self.0, buffer, flags)?.1))?;
-        decode(&bytes)
+        let take = |buffer: &mut Vec<u8>| Ok(recv(&self.0, spare_capacity(buffer), flags)?.1);
+        decode(&self.packet(timeout, take)?)
     }
 
     /// Waits for one message and the descriptor that comes with it, if one does; of several the
@@ -122,6 +123,7 @@ impl Channel {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::TRUNC | RecvFlags::CMSG_CLOEXEC;
+            buffer.resize(MAX_MESSAGE, 0);
             let mut room = [IoSliceMut::new(buffer)];
             let message = recvmsg(&self.0, &mut room, &mut ancillary, flags)?;
             for part in ancillary.drain() {
@@ -134,19 +136,21 @@ impl Channel {
         Ok((decode(&bytes)?, descriptor))
     }
 
-    /// One packet, as `take` puts it into a buffer; `take` answers the packet's length.
+    /// One packet, as `take` puts it into an empty buffer with room for the largest; `take` answers
+    /// the packet's length.
     fn packet(
         &self,
         timeout: Option<Duration>,
-        mut take: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+        mut take: impl FnMut(&mut Vec<u8>) -> rustix::io::Result<usize>,
     ) -> Result<Vec<u8>, ChannelError> {
         if let Some(limit) = timeout {
             self.wait(limit)?;
         }
-        let mut buffer = vec![0; MAX_MESSAGE];
+        // Most packets are short, and to fill the rest with zeros would take longer than all else.
+        let mut buffer = Vec::with_capacity(MAX_MESSAGE);
         let mut reset = false;
         let length = loop {
-            match take(buffer.as_mut_slice()) {
+            match take(&mut buffer) {
                 Ok(length) => break length,
                 Err(Errno::INTR) => {}
                 // The other end closed with something of ours unread (`unix_release_sock`). The
@@ -159,7 +163,7 @@ impl Channel {
         if length == 0 {
             return Err(ChannelError::Closed);
         }
-        if length > buffer.len() {
+        if length > MAX_MESSAGE {
             return Err(ChannelError::TooLarge(length));
         }
         buffer.truncate(length);
