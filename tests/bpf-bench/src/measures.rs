@@ -65,7 +65,7 @@ impl Bench<'_> {
             let filled = self.producer.burst(FILL)?;
             rates.1.push(rate(filled, &theirs.take(FILL)?)?);
         }
-        both("full ring", rates, "a second");
+        both("samples a second: a full ring is emptied", rates, "a second");
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Bench<'_> {
             self.producer.stopped()?;
             rates.1.push(rate(&stream)?);
         }
-        both("busy thread", rates, "a second");
+        both("samples a second: sent by a busy thread", rates, "a second");
         Ok(())
     }
 
@@ -100,12 +100,11 @@ impl Bench<'_> {
     fn paced(&self) -> Result<()> {
         let (calls, milliseconds) = PACE;
         let samples = u64::from(calls) * u64::from(milliseconds);
-        let told = |tool: &str, stream: &Stream, counts: [u64; 2]| {
+        let told = |tool: &str, stream: &Stream, [sent, _]: [u64; 2]| {
             let of = |what| [("tool", tool), ("what", what)];
-            report::print(&of("paced, sent"), counts[0] as f64, "samples");
-            report::print(&of("paced, without room"), counts[1] as f64, "samples");
+            report::print(&of("samples sent in 5 s, 100,000 a second"), sent as f64, "samples");
             let came = stream.samples - stream.disordered;
-            report::print(&of("paced, came in order"), came as f64, "samples");
+            report::print(&of("of them received, in order"), came as f64, "samples");
         };
         let mut ours = self.stream(0, samples, 1)?;
         self.producer.paced(calls, milliseconds)?;
@@ -134,7 +133,7 @@ impl Bench<'_> {
             first.0.push(milliseconds(took));
             first.1.push(milliseconds(beside::load(&object)?));
         }
-        both("first load", first, "ms");
+        both("load and attach, first object", first, "ms");
         let mut ours = self.tool(&["load", "/exec.bpf.o", &(LOADS + 1).to_string()])?;
         let [_] = ours.numbers()?;
         for _ in 0..LOADS {
@@ -145,7 +144,7 @@ impl Bench<'_> {
         for _ in 0..LOADS {
             later.1.push(milliseconds(beside::load(&object)?));
         }
-        both("load", later, "ms");
+        both("load and attach, further objects", later, "ms");
         Ok(())
     }
 
@@ -162,7 +161,7 @@ impl Bench<'_> {
         for _ in 0..LOOKUP_TIMES {
             rates.1.push(rate(beside::lookups(&self.object("exec"), LOOKUPS)?));
         }
-        both("lookups", rates, "a second");
+        both("lookups in a map, a second", rates, "a second");
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! JSON object a line; `hello` takes wall times here. `tables` makes tables of what they said,
 //! `page` puts these into docs/costs.md.
 
+mod bpf;
 mod crowd;
 mod hello;
 mod measure;
@@ -37,6 +38,7 @@ pub struct Part {
 
 const TESTS: &[&str] = &["wasi-guard-tests"];
 const ALL: &[&str] = &["wasi-guard", "wasi-guard-tests"];
+const BPF: &[&str] = &["wasi-guard-bpf-bench"];
 
 /// The list.
 pub const PARTS: &[Part] = &[
@@ -91,6 +93,12 @@ pub const PARTS: &[Part] = &[
         run: |project, lab, part| in_both(|series| crowd::run(project, lab, part, series)),
     },
     Part {
+        name: "bpf",
+        what: "samples, loads and lookups of an eBPF tool that is a guest, beside aya",
+        packages: BPF,
+        run: |project, _, part| bpf::run(project, part),
+    },
+    Part {
         name: "policy",
         what: "size of tables and time to compile, by number of rules",
         packages: TESTS,
@@ -110,7 +118,12 @@ pub fn run(project: &Project, filter: &str) -> Result<Vec<Measure>> {
     ensure!(!chosen.is_empty(), "no part is named like {filter:?}; there are {}", names.join(", "));
     // Together, because cargo makes other choices for one alone.
     let all = chosen.iter().any(|part| part.packages == ALL);
-    project.build_release(if all { ALL } else { TESTS }, &[])?;
+    if chosen.iter().any(|part| part.packages != BPF) {
+        project.build_release(if all { ALL } else { TESTS }, &[])?;
+    }
+    if chosen.iter().any(|part| part.packages == BPF) {
+        project.build_release(BPF, &[])?;
+    }
     let lab = Lab::open(project)?;
     let mut measures = Vec::new();
     for part in chosen {

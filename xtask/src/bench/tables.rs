@@ -205,6 +205,19 @@ pub(super) const TABLES: &[Table] = &[
         turned: true,
     },
     Table {
+        name: "bpf",
+        part: "bpf",
+        of: &[],
+        keys: &["what"],
+        keys_of: &[],
+        cells: &[
+            all("wasi-guard", &[("tool", "wasi-guard")]),
+            all("aya", &[("tool", "aya")]),
+            times("beside aya", &[("tool", "wasi-guard")], &[("tool", "aya")]),
+        ],
+        turned: false,
+    },
+    Table {
         name: "policy",
         part: "policy",
         of: &[],

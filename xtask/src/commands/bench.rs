@@ -12,6 +12,7 @@ use xtask::project::Project;
 /// the search for files with several names at a start. `start`, wall time of a hello-world guest,
 /// cold and warm, beside `wasmtime run` in the same machine (compare the ratio, not the times).
 /// `crowd`, how fast many guests start and what memory one takes that waits, beside `wasmtime run`.
+/// `bpf`, what an eBPF tool costs as a guest, beside the same with aya, on this host and as root.
 /// `policy`, size and time of compiled tables. All of it takes about half an hour.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
