@@ -54,8 +54,61 @@ pub struct Map {
     pub data: Vec<u8>,
     /// Nobody writes to it after that (`.rodata`).
     pub frozen: bool,
-    /// What the maps in a map of maps are like.
+    /// What the maps in a map of maps are like. In them there are none.
+    #[serde(with = "inner")]
     pub inner: Option<Box<Map>>,
+}
+
+/// A map in a map, encoded: one in which there is no other. There would be no end to them, and each
+/// would take some of the broker's stack.
+mod inner {
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Map;
+
+    /// All of [`Map`] but what is in it.
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "Map")]
+    struct Plain {
+        name: String,
+        kind: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        flags: u32,
+        extra: u64,
+        btf_key: u32,
+        btf_value: u32,
+        pinned: bool,
+        data: Vec<u8>,
+        frozen: bool,
+        #[serde(skip)]
+        inner: Option<Box<Map>>,
+    }
+
+    #[derive(Serialize)]
+    struct Written<'a>(#[serde(with = "Plain")] &'a Map);
+
+    #[derive(Deserialize)]
+    struct Read(#[serde(with = "Plain")] Map);
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &Option<Box<Map>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if map.as_ref().is_some_and(|map| map.inner.is_some()) {
+            return Err(S::Error::custom("a map in a map has none in it"));
+        }
+        map.as_deref().map(Written).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Box<Map>>, D::Error> {
+        let read = Option::<Read>::deserialize(deserializer)?;
+        Ok(read.map(|Read(map)| Box::new(map)))
+    }
 }
 
 /// A program to be loaded.
@@ -115,5 +168,43 @@ impl Image {
         } else {
             Err(postcard::Error::DeserializeBadEncoding.into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(inner: Option<Map>) -> Map {
+        let data = vec![1, 2, 3];
+        Map { name: "map".to_owned(), kind: 12, data, inner: inner.map(Box::new), ..Map::default() }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let maps = vec![map(None), map(Some(map(None))), map(None)];
+        let image = Image { maps, programs: vec![Program::default()], ..Image::default() };
+        assert_eq!(Image::decode(&image.encode().unwrap()).unwrap(), image);
+    }
+
+    #[test]
+    fn maps_in_maps_have_an_end() {
+        let deep = vec![map(Some(map(Some(map(None)))))];
+        assert!(Image { maps: deep, ..Image::default() }.encode().is_err());
+    }
+
+    #[test]
+    fn maps_in_maps_without_an_end_take_no_stack() {
+        // As somebody would write them who knows of no end: each has the next where it may have one.
+        let one = Image { maps: vec![map(None)], ..Image::default() }.encode().unwrap();
+        // Its last two bytes: that there is none in it, and no programs.
+        let (one, end) = one.split_at(one.len() - 2);
+        let mut bytes = one.to_vec();
+        for _ in 0..100_000 {
+            bytes.push(1);
+            bytes.extend(&one[3..]);
+        }
+        bytes.extend(end);
+        assert!(Image::decode(&bytes).is_err());
     }
 }
