@@ -68,6 +68,11 @@ fn request(good: Vec<u8>) -> impl Strategy<Value = Request> {
             pair,
             flags
         }),
+        (map(), bytes(), 0..3_u32).prop_map(|(map, key, preopen)| Request::SetCgroup {
+            map,
+            key,
+            preopen
+        }),
         (map(), bytes()).prop_map(|(map, key)| Request::Delete { map, key }),
         (map(), proptest::option::of(bytes())).prop_map(|(map, key)| Request::NextKey { map, key }),
         (object(), map(), any::<u32>(), wait).prop_map(|(object, map, max_size, wait)| {
@@ -96,6 +101,7 @@ fn fits(request: &Request, reply: &Reply) -> bool {
                     Request::Close(_)
                         | Request::Attach { .. }
                         | Request::Update { .. }
+                        | Request::SetCgroup { .. }
                         | Request::Delete { .. },
                     Reply::Done(_)
                 )

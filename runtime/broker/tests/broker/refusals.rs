@@ -2,7 +2,7 @@
 
 use wasi_guard_broker::broker::Event;
 use wasi_guard_broker::check::Denied;
-use wasi_guard_policy::bpf::{Bpf, ProgramKind, Refusal};
+use wasi_guard_policy::bpf::{Bpf, ProgramKind, Refusal, Scope};
 use wasi_guard_policy::pattern::Pattern;
 
 use crate::compile;
@@ -30,7 +30,7 @@ fn denied_or_passed(
 fn kinds_of_programs() {
     for (policy, refusal) in [
         (Bpf { programs: [ProgramKind::Xdp].into(), ..policy() }, ("programs", "tracepoint")),
-        (Bpf { scope: wasi_guard_policy::bpf::Scope::Guest, ..policy() }, ("scope", "host")),
+        (Bpf { scope: Scope::Guest, ..policy() }, ("scope", "host")),
     ] {
         let worker = Worker::new(policy);
         assert_eq!(worker.load(&compile::named("exec")), Err(libc::EPERM));
@@ -94,7 +94,8 @@ fn no_policy_grants_a_pin() {
 
 #[test]
 fn audit_lets_pass_and_tells() {
-    let worker = Worker::with(Bpf { max_maps: 1, ..Bpf::default() }, true);
+    let policy = Bpf { scope: Scope::Host, max_maps: 1, ..Bpf::default() };
+    let worker = Worker::with(policy, true);
     let object = worker.loaded(&compile::named("exec"));
     let events = worker.events();
     let passed = |program: &str, refusal| denied_or_passed(LOAD, program, refusal, true);
