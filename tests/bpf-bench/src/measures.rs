@@ -21,7 +21,7 @@ const BUSY_TIMES: usize = 5;
 /// Calls in a millisecond, and for how many.
 const PACE: (u32, u32) = (100, 5000);
 const LOADS: usize = 30;
-const FIRST_LOADS: usize = 5;
+const FIRST_LOADS: usize = 10;
 const LOOKUPS: u64 = 20_000;
 const LOOKUP_TIMES: usize = 5;
 
@@ -131,6 +131,8 @@ impl Bench<'_> {
             let [took] = ours.numbers()?;
             ours.end()?;
             first.0.push(milliseconds(took));
+            // The kernel is done with the parser's namespaces when the next one needs its own.
+            sleep(Duration::from_millis(200));
             first.1.push(milliseconds(beside::load(&object)?));
         }
         both("load and attach, first object", first, "ms");
@@ -189,12 +191,15 @@ fn next(tool: &mut Tool) -> Result<(Stream, [u64; 2])> {
     Ok((Stream { samples, first, end, disordered }, [sent, dropped]))
 }
 
-/// Prints the median of both sides.
+/// Prints the best of both sides: what else the host does makes all the others worse.
 fn both(what: &str, (ours, theirs): (Vec<f64>, Vec<f64>), unit: &str) {
-    for (tool, mut values) in [(OURS, ours), (AYA, theirs)] {
-        values.sort_by(f64::total_cmp);
-        let median = values.get(values.len() / 2).copied().unwrap_or_default();
-        let median = if unit == "ms" { (median * 100.0).round() / 100.0 } else { median.round() };
-        report::print(&[("tool", tool), ("what", what)], median, unit);
+    for (tool, values) in [(OURS, ours), (AYA, theirs)] {
+        let best = if unit == "ms" {
+            let least = values.into_iter().fold(f64::INFINITY, f64::min);
+            (least * 100.0).round() / 100.0
+        } else {
+            values.into_iter().fold(0.0, f64::max).round()
+        };
+        report::print(&[("tool", tool), ("what", what)], best, unit);
     }
 }
