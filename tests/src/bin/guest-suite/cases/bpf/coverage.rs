@@ -59,7 +59,7 @@ fn every_kind(lab: &Lab) -> Result<()> {
     if tcx {
         steps.push(("attach on_tc at lo", "attach 0"));
     } else {
-        let error = "error attach to the network interface as tc, which needs Linux 6.6*";
+        let error = "error could not attach to the network interface as tc, which needs Linux 6.6*";
         steps.extend([("attach on_tc at lo", "attach -95"), ("error", error)]);
     }
     steps.extend([

@@ -62,8 +62,6 @@ fn nothing_is_left(lab: &Lab) -> Result<()> {
             "supervisor" => {
                 live.signal(Signal::KILL)?;
                 live.outcome()?.ends_by(Signal::KILL)?;
-                // Its cgroup and its entries wait for the next run.
-                before_again(&before, 10).context(how)?;
             }
             _ => {
                 let name = live.pid();
@@ -77,13 +75,13 @@ fn nothing_is_left(lab: &Lab) -> Result<()> {
                 live.outcome()?.exits(137)?;
             }
         }
-        before_again(&before, 10).context(how)?;
+        before_again(&before).context(how)?;
     }
     Ok(())
 }
 
 /// After the next run, which removes what a killed supervisor could not.
-fn before_again(before: &Loaded, _seconds: u64) -> Result<()> {
+fn before_again(before: &Loaded) -> Result<()> {
     guarded(&["run", "/guests/hello.wasm"]).finish()?.exits(0)?;
     before.is_back()
 }
