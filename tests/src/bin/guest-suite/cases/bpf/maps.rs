@@ -91,7 +91,9 @@ fn every_kind(lab: &Lab) -> Result<()> {
         ("lookup 00000000 1016", "lookup -2 "),
         // What is in these is named by descriptors.
         ("map groups", "map 0"),
-        ("update 00000000 03000000 0", "update -1"),
+        // A preopen, which is no cgroup; and what is no preopen.
+        ("update 00000000 03000000 0", "update -22"),
+        ("update 00000000 01000000 0", "update -9"),
         ("lookup 00000000 4", "lookup -1 "),
         ("map outer", "map 0"),
         ("update 00000000 03000000 0", "update -1"),
