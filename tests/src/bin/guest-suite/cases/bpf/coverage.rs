@@ -59,7 +59,8 @@ fn every_kind(lab: &Lab) -> Result<()> {
     if tcx {
         steps.push(("attach on_tc at lo", "attach 0"));
     } else {
-        let error = "error could not attach to the network interface as tc, which needs Linux 6.6*";
+        let error = "error could not attach to the network interface as tc, which needs Linux 6.6: \
+                     Operation not supported (os error 95)";
         steps.extend([("attach on_tc at lo", "attach -95"), ("error", error)]);
     }
     steps.extend([

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{EVERYTHING, libc_path, policy, run};
@@ -136,7 +136,13 @@ fn keys(lab: &Lab) -> Result<()> {
                 "attach on_tracepoint",
                 &[(ATTACH, Some("on_tracepoint"), "tracepoints", "syscalls/sys_enter_getpgid")],
             ),
-            plain("error", "error *"),
+            Step {
+                words: "error",
+                granted: "error ",
+                denied: "error program `on_tracepoint`: the policy does not grant it: \
+                         `syscalls/sys_enter_getpgid` is not in [bpf] tracepoints",
+                records: &[],
+            },
             attach(
                 "attach on_raw_tracepoint",
                 &[(ATTACH, Some("on_raw_tracepoint"), "raw_tracepoints", "sys_enter")],
@@ -187,6 +193,15 @@ fn keys(lab: &Lab) -> Result<()> {
                 &[
                     (LOAD, Some("entered"), "functions", "tcp_v4_connect"),
                     (LOAD, Some("left"), "functions", "tcp_v4_connect"),
+                ],
+            ),
+            plain("close", "close *"),
+            load(
+                "load /objects/runqlat.bpf.o",
+                &[
+                    (LOAD, Some("sched_switch"), "raw_tracepoints", "sched_switch"),
+                    (LOAD, Some("sched_wakeup"), "raw_tracepoints", "sched_wakeup"),
+                    (LOAD, Some("sched_wakeup_new"), "raw_tracepoints", "sched_wakeup_new"),
                 ],
             ),
             plain("close", "close *"),
@@ -264,6 +279,8 @@ fn never(lab: &Lab) -> Result<()> {
             "asked": "the map `kept`, which wants to be pinned", "reason": "never_granted",
             "rule": null, "errno": "EPERM",
         })])?;
+        let record = outcome.of_kind("denial")[0];
+        ensure!(record.get("key").is_none() && record.get("program").is_none(), "{record}");
     }
     Ok(())
 }
