@@ -80,8 +80,10 @@ pub(super) fn helpers(program: &Program, maps: usize) -> Result<BTreeSet<u32>, D
     Ok(helpers)
 }
 
-/// Puts descriptors in the place of maps' numbers. `helpers` has looked at these instructions.
-pub(crate) fn with_maps(instructions: &[u64], descriptors: &[i32]) -> Vec<u64> {
+/// Puts descriptors in the place of maps' numbers, in instructions that [`check`](super::check())
+/// has looked at.
+#[must_use]
+pub fn with_maps(instructions: &[u64], descriptors: &[i32]) -> Vec<u64> {
     let mut result = instructions.to_vec();
     let mut at = 0;
     while let Some(bytes) = result.get_mut(at) {

@@ -13,7 +13,7 @@ use wasi_guard_policy::bpf::{AttachPoint, Bpf, ProgramKind, Refusal};
 use crate::image::{Image, MAX_NAME, Program};
 use crate::section::{self, Place, Section};
 
-pub(crate) use instructions::with_maps;
+pub use instructions::with_maps;
 pub use maps::bytes as map_bytes;
 pub(crate) use maps::kind::{BLOOM_FILTER, CGROUP_ARRAY};
 
