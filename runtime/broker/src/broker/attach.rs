@@ -285,7 +285,8 @@ fn link(program: std::os::fd::BorrowedFd<'_>, section: &Section, place: &Place) 
             _,
         ) => attach::tracing(program),
         (AttachPoint::Uprobe { symbol, .. }, Some(file)) => {
-            let file = File::open(link_of(file)).map_err(|error| failed("open the file", &error))?;
+            let file =
+                File::open(link_of(file)).map_err(|error| failed("open the file", &error))?;
             let within = kernel::elf::symbol_offset(&file, symbol)?;
             let place = within.checked_add(offset);
             let place = place.ok_or_else(|| Failed::new(libc::EINVAL, "there is no such place"))?;

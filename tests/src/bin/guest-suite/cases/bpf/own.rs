@@ -20,11 +20,12 @@ pub(in super::super) const CASES: &[Case] =
 const CONNECT: &str = "--connect-when-told";
 const PORT: u16 = 7878;
 
-/// If this process was started for it: waits for a byte, and connects.
+/// If this process was started for it: says that it is there, waits for a byte, and connects.
 pub(crate) fn connect_if_asked() -> Result<()> {
     if std::env::args().nth(1).as_deref() != Some(CONNECT) {
         return Ok(());
     }
+    println!("there");
     std::io::stdin().read_exact(&mut [0]).context("wait for the word")?;
     let connected = TcpStream::connect(("127.0.0.1", PORT)).is_ok();
     std::process::exit(i32::from(!connected));
@@ -65,8 +66,12 @@ fn own(lab: &Lab) -> Result<()> {
     let mut child = Command::new("/proc/self/exe")
         .arg(CONNECT)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .context("start a process that connects")?;
+    // In the cgroup it could not load its libraries any more.
+    let mut stdout = child.stdout.take().context("its stdout")?;
+    stdout.read_exact(&mut [0]).context("wait for it to be there")?;
     let group = lab::cgroups()?.into_iter().find(|it| it.ends_with(Path::new(&live.guest())));
     let group = group.context("the guest has no cgroup")?;
     fs::write(group.join("cgroup.procs"), child.id().to_string()).context("join the cgroup")?;
