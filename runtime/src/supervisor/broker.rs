@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wasi_guard_broker::{
     broker::{self, Broker, Event, Guest as About, Parser, Served},
     check::Denied,
@@ -105,6 +106,10 @@ impl Brokering {
             cgroup: Some(cgroup.into()),
             preopens,
         };
+        // What a guest has in the kernel are descriptors of this process, which needs some itself.
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+            .map_err(|error| step(error.into()))?;
         let (sender, events) = sync_channel(WAITING);
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags).map_err(|error| step(error.into()))?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use wasi_guard_enforce::privilege::AsRoot;
 use wasi_guard_policy::bpf::{AttachPoint, ProgramKind, Scope};
 
-use super::{Broker, Event, Failed, Result};
+use super::{Broker, Event, Failed, MAX_LINKS, Result};
 use crate::check::Denied;
 use crate::kernel::{self, Link};
 use crate::protocol::{Bytes, MAX_TEXT, MapHandle, ObjectHandle, Target};
@@ -65,6 +65,11 @@ impl Broker {
             if !passed {
                 return Err(Failed::new(libc::EPERM, text));
             }
+        }
+        let links: usize = self.objects.values().map(|it| it.links.len()).sum();
+        if links >= MAX_LINKS {
+            let text = format!("there are {MAX_LINKS} attachments, and no guest has more at once");
+            return Err(Failed::new(libc::EMFILE, text));
         }
         let loaded = self.objects.get_mut(&object).ok_or_else(no_object)?;
         let found = loaded.programs.iter().find(|it| it.name == program);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use wasi_guard_policy::bpf::{AttachPoint, Scope};
 
 use super::object::{Map, Object, Program};
-use super::{Broker, Event, Failed, Result, privilege};
+use super::{Broker, Event, Failed, MAX_OBJECTS, Result, privilege};
 use crate::check::{self, Denied, Host, Loadable, Usage};
 use crate::image::{self, Image, MAX_OBJECT};
 use crate::kernel::{self, LoadSpec, Traced};
@@ -17,6 +17,10 @@ const IMPORT: &str = "wasm_load_bpf_object";
 
 impl Broker {
     pub(super) fn load(&mut self, bytes: Bytes, window: &Window) -> Result<ObjectHandle> {
+        if self.objects.len() >= MAX_OBJECTS {
+            let text = format!("there are {MAX_OBJECTS} objects, and no guest has more at once");
+            return Err(Failed::new(libc::EMFILE, text));
+        }
         let object = window
             .take(bytes)
             .map_err(|error| Failed::new(libc::EINVAL, format!("take the object: {error}")))?;

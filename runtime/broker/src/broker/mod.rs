@@ -23,6 +23,12 @@ pub use serve::{Served, serve};
 
 use object::Object;
 
+/// Most objects that a guest has at once. What they contain, the policy bounds; one without anything
+/// costs memory too.
+const MAX_OBJECTS: usize = 256;
+/// Most attachments that a guest has at once: each is a descriptor, or one for each processor.
+const MAX_LINKS: usize = 256;
+
 /// Longest text of [`Request::LastError`] in bytes: its end is kept.
 const MAX_LAST_ERROR: usize = 16 << 10;
 

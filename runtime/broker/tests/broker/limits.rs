@@ -2,7 +2,8 @@
 
 use wasi_guard_broker::broker::Event;
 use wasi_guard_broker::check::Denied;
-use wasi_guard_policy::bpf::{Bpf, Refusal};
+use wasi_guard_policy::bpf::{Bpf, ProgramKind, Refusal};
+use wasi_guard_policy::pattern::Pattern;
 
 use crate::compile;
 use crate::worker::{Worker, policy};
@@ -65,4 +66,28 @@ fn what_the_verifier_refuses() {
         assert_eq!(worker.load(&bad), Err(libc::EACCES));
     }
     worker.loaded(&compile::named("exec"));
+}
+
+/// Whatever the policy says.
+#[test]
+fn objects_and_attachments() {
+    const MOST: usize = 256;
+    let worker = Worker::new(Bpf {
+        max_programs: 300,
+        programs: [ProgramKind::PerfEvent].into(),
+        perf_events: vec![Pattern::everything()],
+        ..policy()
+    });
+    let bytes = compile::of("SEC(\"perf_event\") int tick(void *context) { return 0; }");
+    let objects: Vec<_> = (0..MOST).map(|_| worker.loaded(&bytes)).collect();
+    assert_eq!(worker.load(&bytes), Err(libc::EMFILE));
+    assert!(worker.last_error().contains("no guest has more"), "{}", worker.last_error());
+    worker.close(objects[0]).unwrap();
+    worker.loaded(&bytes);
+    for _ in 0..MOST {
+        worker.attach(objects[1], "tick").unwrap();
+    }
+    assert_eq!(worker.attach(objects[2], "tick"), Err(libc::EMFILE));
+    worker.close(objects[1]).unwrap();
+    worker.attach(objects[2], "tick").unwrap();
 }
