@@ -1,5 +1,7 @@
-//! Any object of a guest's: it is refused in words, or has one image, within bounds of time and
-//! memory.
+//! Any object of a guest's: it is refused in words, or has an image, within bounds of time and
+//! memory. Not always the same one: aya-obj goes through its tables in an order that changes from
+//! one time to the next, which decides about objects that contradict themselves. The broker believes
+//! nothing of either.
 
 #![no_main]
 
@@ -25,8 +27,6 @@ fuzz_target!(|data: &[u8]| {
     match within(BYTES, || parse(&object, kernel)) {
         Ok(image) => {
             assert!(image.maps.len() <= 256 && image.programs.len() <= 256);
-            let again = parse(&object, kernel).expect("what had an image has one");
-            assert_eq!(again, image, "two images of an object");
             let bytes = postcard::to_stdvec(&image).expect("an image can be sent");
             assert!(bytes.len() <= MAX_IMAGE);
             let received: wasi_guard_broker::image::Image =
