@@ -12,9 +12,11 @@ use aya::util::KernelVersion;
 use super::{EVERYTHING, Steps, call, finish, libc_path, numbers, policy, run, start};
 use crate::Case;
 use crate::lab::Lab;
+use crate::program::guarded;
 
 pub(in super::super) const CASES: &[Case] = &[
     Case { name: "bpf_tool", run: every_kind },
+    Case { name: "bpf_bench", run: measures },
     Case { name: "bpf_lsm_denies_while_it_is_loaded", run: lsm },
     Case { name: "bpf_profiles_of_the_examples", run: profiles },
 ];
@@ -141,6 +143,24 @@ fn lsm(lab: &Lab) -> Result<()> {
         live.go_on()?;
     }
     finish(live, steps)?;
+    Ok(())
+}
+
+/// The tool of the bench measures a guarded guest's calls as well: as often as it is told, and each
+/// takes some time.
+fn measures(lab: &Lab) -> Result<()> {
+    let folder = lab.folder()?;
+    let policy = policy(&folder, "policy.toml", EVERYTHING)?;
+    for (words, count) in [
+        (["load", "/objects/exec.bpf.o", "3"].as_slice(), 3),
+        (&["lookup", "/objects/exec.bpf.o", "100", "2"], 2),
+    ] {
+        let run = ["run", "--policy", &policy, "/guests/bpf_bench.wasm"];
+        let outcome = guarded(&[run.as_slice(), words].concat()).finish()?;
+        outcome.exits(0)?;
+        let times = outcome.stdout.lines().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+        ensure!(times.len() == count && !times.contains(&0), "{words:?}: {outcome:?}");
+    }
     Ok(())
 }
 
