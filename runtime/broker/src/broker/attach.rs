@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use wasi_guard_enforce::privilege::AsRoot;
-use wasi_guard_policy::bpf::{AttachPoint, ProgramKind, Scope};
+use wasi_guard_policy::bpf::{AttachPoint, ProgramKind, Refusal, Scope};
 
 use super::{Broker, Event, Failed, MAX_LINKS, Result};
 use crate::check::Denied;
@@ -58,13 +58,7 @@ impl Broker {
         let section = found.loadable.section.clone();
         let place = self.place(&section, found.loadable.bound.as_ref(), target)?;
         if let Err(refusal) = self.guest.policy.permits_attach(section.kind, &place.point) {
-            let denied = Denied::Policy { program: Some(program.to_owned()), refusal };
-            let text = denied.to_string();
-            let passed = self.guest.audit;
-            (self.events)(Event::Denied { import, denied, passed });
-            if !passed {
-                return Err(Failed::new(libc::EPERM, text));
-            }
+            self.deny(import, Denied::Policy { program: Some(program.to_owned()), refusal })?;
         }
         let links: usize = self.objects.values().map(|it| it.links.len()).sum();
         if links >= MAX_LINKS {
@@ -78,6 +72,14 @@ impl Broker {
         loaded.links.push(link);
         self.last_error.clear();
         Ok(())
+    }
+
+    /// Tells of what the policy does not grant, and refuses it unless audit mode lets it through.
+    fn deny(&mut self, import: &'static str, denied: Denied) -> Result<()> {
+        let text = denied.to_string();
+        let passed = self.guest.audit;
+        (self.events)(Event::Denied { import, denied, passed });
+        if passed { Ok(()) } else { Err(Failed::new(libc::EPERM, text)) }
     }
 
     /// Puts a preopen that is a cgroup into an array of cgroups, by which programs can tell whose
@@ -94,8 +96,8 @@ impl Broker {
             .map_err(|error| Failed::new(libc::EINVAL, format!("take the key: {error}")))?;
         let place = self.cgroup(&Target::Preopen(preopen))?;
         if place.point != AttachPoint::OwnCgroup && self.guest.policy.scope != Scope::Host {
-            let text = "the policy's scope is the guest's own cgroup";
-            return Err(Failed::new(libc::EPERM, text));
+            let refusal = Refusal { key: "scope", wanted: Scope::Host.name().to_owned() };
+            self.deny("wasm_bpf_map_operate", Denied::Policy { program: None, refusal })?;
         }
         let no_map = |errno| Failed::new(errno, "there is no such map");
         let map = &self.map(map).map_err(no_map)?.map;

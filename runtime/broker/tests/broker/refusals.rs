@@ -1,7 +1,11 @@
 //! What the policy does not grant, and what the audit hears of it.
 
-use wasi_guard_broker::broker::Event;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use wasi_guard_broker::broker::{Event, Guest};
 use wasi_guard_broker::check::Denied;
+use wasi_guard_broker::protocol::{Bytes, Reply, Request, Target};
 use wasi_guard_policy::bpf::{Bpf, ProgramKind, Refusal, Scope};
 use wasi_guard_policy::pattern::Pattern;
 
@@ -66,6 +70,106 @@ fn places() {
     assert_eq!(worker.events(), [denied(ATTACH, "handle_exec", exec)]);
     worker.attach(object, "handle_exit").unwrap();
     assert_eq!(worker.events(), []);
+}
+
+/// Without the right to read memory the verifier lets no pointer out of a program, whatever helper
+/// functions it calls.
+#[test]
+fn the_scope_of_a_guest_reads_no_memory() {
+    let skb = |scope| Bpf { scope, programs: [ProgramKind::CgroupSkb].into(), ..policy() };
+    let object = compile::of(
+        "MAP(values, ARRAY, u32, u64, 1);
+         SEC(\"cgroup_skb/egress\") int tells(void *skb) {
+             u32 key = 0;
+             u64 *value = map_lookup(&values, &key);
+             if (value)
+                 *value = (u64)skb;
+             return 1;
+         }",
+    );
+    Worker::new(skb(Scope::Host)).loaded(&object);
+    let worker = Worker::new(skb(Scope::Guest));
+    assert_eq!(worker.load(&object), Err(libc::EACCES));
+    assert!(worker.last_error().contains("leaks addr"), "{}", worker.last_error());
+    // Only what leaks is refused, and a host's scope has the right as before.
+    worker.loaded(&compile::of("SEC(\"cgroup_skb/egress\") int passes(void *skb) { return 1; }"));
+    Worker::new(skb(Scope::Host)).loaded(&object);
+}
+
+/// What the policy answers does not depend on what there is on the host, and nothing but a regular
+/// file is opened.
+#[test]
+fn files_of_uprobes() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+    let object = compile::of("SEC(\"uprobe\") int probe(void *context) { return 0; }");
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    let library = paths.into_iter().find(|it| it.contains("/libc.")).unwrap();
+    let uprobes = Bpf { programs: [ProgramKind::Uprobe].into(), ..policy() };
+    let everywhere = wasi_guard_policy::bpf::Uprobe {
+        path: Pattern::everything(),
+        symbol: Pattern::everything(),
+    };
+    let granting = Worker::new(Bpf { uprobes: vec![everywhere], ..uprobes.clone() });
+    let denying = Worker::new(uprobes);
+    let fifo = format!("{}:x", fifo.display());
+    let library = format!("{library}:chmod");
+    for (name, answer) in [
+        (library.as_str(), Ok(())),
+        ("/nothing/there:x", Err(libc::ENOENT)),
+        ("/dev/null:x", Err(libc::ENOENT)),
+        ("/dev:x", Err(libc::ENOENT)),
+        (&fifo, Err(libc::ENOENT)),
+    ] {
+        let target = || Target::Named(name.to_owned());
+        let attached = |worker: &Worker| {
+            let probe = worker.loaded(&object);
+            let answer = worker.attach_to(probe, "probe", target());
+            worker.close(probe).unwrap();
+            answer
+        };
+        assert_eq!(attached(&granting), answer, "{name}");
+        assert_eq!(granting.events(), []);
+        assert_eq!(attached(&denying), Err(libc::EPERM), "{name}");
+        assert_eq!(denying.events(), [denied(ATTACH, "probe", ("uprobes", name))]);
+        assert_eq!(attached(&granting), answer, "{name}");
+    }
+}
+
+/// A directory of the cgroup v2 hierarchy.
+fn cgroup() -> OwnedFd {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let found = mounts.find(|it| it[2] == "cgroup2").expect("cgroup v2 is mounted");
+    File::open(found[1]).unwrap().into()
+}
+
+#[test]
+fn cgroups_of_others_in_an_array() {
+    let object = compile::of("MAP(groups, CGROUP_ARRAY, u32, u32, 1);");
+    let put = |scope, audit| {
+        let policy = Bpf { scope, ..policy() };
+        let preopens = vec![Some(cgroup())];
+        let worker = Worker::of(Guest { policy, audit, cgroup: None, preopens });
+        let loaded = worker.loaded(&object);
+        let map = worker.map(loaded, "groups");
+        let key = Bytes::Inline(vec![0; 4]);
+        let reply = worker.ask(&Request::SetCgroup { map, key, preopen: 0 });
+        let Reply::Done(answer) = reply else { panic!("{reply:?}") };
+        (answer, worker.events(), worker.delete(map, &[0; 4]))
+    };
+    let told = |passed| {
+        let refusal = Refusal { key: "scope", wanted: "host".to_owned() };
+        let denied = Denied::Policy { program: None, refusal };
+        vec![Event::Denied { import: "wasm_bpf_map_operate", denied, passed }]
+    };
+    assert_eq!(put(Scope::Host, false), (Ok(()), Vec::new(), Ok(())));
+    let nothing = Err(libc::ENOENT);
+    assert_eq!(put(Scope::Guest, false), (Err(libc::EPERM), told(false), nothing));
+    assert_eq!(put(Scope::Guest, true), (Ok(()), told(true), Ok(())));
+    assert_eq!(put(Scope::Host, false), (Ok(()), Vec::new(), Ok(())));
 }
 
 #[test]

@@ -46,13 +46,16 @@ impl Worker {
     }
 
     pub(crate) fn with(policy: Bpf, audit: bool) -> Self {
+        Self::of(Guest { policy, audit, cgroup: None, preopens: Vec::new() })
+    }
+
+    pub(crate) fn of(guest: Guest) -> Self {
         let root = rustix::process::geteuid().is_root();
         assert!(root, "this test makes BPF maps and loads BPF programs: run it as root");
         let (channel, theirs) = Channel::pair().unwrap();
         let theirs = Channel::from_fd(theirs);
         let window = Window::create(WINDOW).unwrap();
         let its = Window::from_fd(window.as_fd().try_clone_to_owned().unwrap(), WINDOW);
-        let guest = Guest { policy, audit, cgroup: None, preopens: Vec::new() };
         let (sender, events) = mpsc::channel();
         let types = std::fs::read("/sys/kernel/btf/vmlinux").ok();
         let parser = Box::new(ObjectParser::new(types));
