@@ -5,6 +5,7 @@
 //! guest's own objects. What is longer than [`MAX_INLINE`] travels in the [window](crate::window),
 //! which both of them have.
 
+use aya_obj::generated::bpf_map_type;
 use serde::{Deserialize, Serialize};
 
 /// Longest bytes that stand in a message itself.
@@ -13,6 +14,11 @@ pub const MAX_INLINE: usize = 32 << 10;
 pub const WINDOW: usize = 8 << 20;
 /// Longest name or target in a question, in bytes.
 pub const MAX_TEXT: usize = 4096;
+
+/// [`MapShape::kind`] of an array of cgroups, whose values are descriptors.
+pub const CGROUP_ARRAY: u32 = bpf_map_type::BPF_MAP_TYPE_CGROUP_ARRAY as u32;
+/// [`MapShape::kind`] of a bloom filter, which has no keys, and in which values are looked up.
+pub const BLOOM_FILTER: u32 = bpf_map_type::BPF_MAP_TYPE_BLOOM_FILTER as u32;
 
 /// Bytes of a question or an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

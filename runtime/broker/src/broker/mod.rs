@@ -15,8 +15,10 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use wasi_guard_policy::bpf::Bpf;
 
-use crate::check::{self, Denied, Usage};
-use crate::protocol::{Bytes, MapHandle, MapShape, ObjectHandle, Reply, Request, WINDOW};
+use crate::check::{Denied, Usage};
+use crate::protocol::{
+    BLOOM_FILTER, Bytes, CGROUP_ARRAY, MapHandle, MapShape, ObjectHandle, Reply, Request, WINDOW,
+};
 use crate::window::Window;
 
 pub use serve::{Served, serve};
@@ -212,7 +214,7 @@ impl Broker {
     fn lookup(&self, map: MapHandle, key: Bytes, flags: u64, window: &Window) -> Answer<Bytes> {
         let map = &self.map(map)?.map;
         let key = taken(key, window)?;
-        let (key, mut value) = if map.kind() == check::BLOOM_FILTER {
+        let (key, mut value) = if map.kind() == BLOOM_FILTER {
             (Vec::new(), key)
         } else {
             (key, vec![0; transfer(map)?])
@@ -231,7 +233,7 @@ impl Broker {
     fn delete(&self, map: MapHandle, key: Bytes, window: &Window) -> Answer<()> {
         let map = &self.map(map)?.map;
         let key = taken(key, window)?;
-        if map.kind() == check::CGROUP_ARRAY {
+        if map.kind() == CGROUP_ARRAY {
             return map.remove_cgroup(&key).map_err(errno);
         }
         map.delete(&key).map_err(errno)

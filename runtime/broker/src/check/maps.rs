@@ -3,25 +3,27 @@
 use super::Denied;
 use crate::image::Map;
 
-/// `enum bpf_map_type` (uapi/linux/bpf.h).
+/// `enum bpf_map_type`, as numbers.
 pub(crate) mod kind {
-    pub(crate) const HASH: u32 = 1;
-    pub(crate) const ARRAY: u32 = 2;
-    pub(crate) const PROG_ARRAY: u32 = 3;
-    pub(crate) const PERF_EVENT_ARRAY: u32 = 4;
-    pub(crate) const PERCPU_HASH: u32 = 5;
-    pub(crate) const PERCPU_ARRAY: u32 = 6;
-    pub(crate) const STACK_TRACE: u32 = 7;
-    pub(crate) const CGROUP_ARRAY: u32 = 8;
-    pub(crate) const LRU_HASH: u32 = 9;
-    pub(crate) const LRU_PERCPU_HASH: u32 = 10;
-    pub(crate) const LPM_TRIE: u32 = 11;
-    pub(crate) const ARRAY_OF_MAPS: u32 = 12;
-    pub(crate) const HASH_OF_MAPS: u32 = 13;
-    pub(crate) const QUEUE: u32 = 22;
-    pub(crate) const STACK: u32 = 23;
-    pub(crate) const RINGBUF: u32 = 27;
-    pub(crate) const BLOOM_FILTER: u32 = 30;
+    use aya_obj::generated::bpf_map_type as kinds;
+
+    pub(crate) const HASH: u32 = kinds::BPF_MAP_TYPE_HASH as u32;
+    pub(crate) const ARRAY: u32 = kinds::BPF_MAP_TYPE_ARRAY as u32;
+    pub(crate) const PROG_ARRAY: u32 = kinds::BPF_MAP_TYPE_PROG_ARRAY as u32;
+    pub(crate) const PERF_EVENT_ARRAY: u32 = kinds::BPF_MAP_TYPE_PERF_EVENT_ARRAY as u32;
+    pub(crate) const PERCPU_HASH: u32 = kinds::BPF_MAP_TYPE_PERCPU_HASH as u32;
+    pub(crate) const PERCPU_ARRAY: u32 = kinds::BPF_MAP_TYPE_PERCPU_ARRAY as u32;
+    pub(crate) const STACK_TRACE: u32 = kinds::BPF_MAP_TYPE_STACK_TRACE as u32;
+    pub(crate) const CGROUP_ARRAY: u32 = kinds::BPF_MAP_TYPE_CGROUP_ARRAY as u32;
+    pub(crate) const LRU_HASH: u32 = kinds::BPF_MAP_TYPE_LRU_HASH as u32;
+    pub(crate) const LRU_PERCPU_HASH: u32 = kinds::BPF_MAP_TYPE_LRU_PERCPU_HASH as u32;
+    pub(crate) const LPM_TRIE: u32 = kinds::BPF_MAP_TYPE_LPM_TRIE as u32;
+    pub(crate) const ARRAY_OF_MAPS: u32 = kinds::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
+    pub(crate) const HASH_OF_MAPS: u32 = kinds::BPF_MAP_TYPE_HASH_OF_MAPS as u32;
+    pub(crate) const QUEUE: u32 = kinds::BPF_MAP_TYPE_QUEUE as u32;
+    pub(crate) const STACK: u32 = kinds::BPF_MAP_TYPE_STACK as u32;
+    pub(crate) const RINGBUF: u32 = kinds::BPF_MAP_TYPE_RINGBUF as u32;
+    pub(crate) const BLOOM_FILTER: u32 = kinds::BPF_MAP_TYPE_BLOOM_FILTER as u32;
 }
 
 /// Flags that concern nobody but the object itself: `BPF_F_NO_PREALLOC`, `_NO_COMMON_LRU`,

@@ -15,7 +15,6 @@ use crate::section::{self, Place, Section};
 
 pub use instructions::with_maps;
 pub use maps::bytes as map_bytes;
-pub(crate) use maps::kind::{BLOOM_FILTER, CGROUP_ARRAY};
 
 /// What a guest has loaded already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! What is loaded and what is not.
 
-use std::collections::BTreeSet;
-
 use wasi_guard_policy::bpf::{Bpf, ProgramKind, Refusal, Scope};
 use wasi_guard_policy::pattern::Pattern;
 
@@ -20,18 +18,12 @@ fn policy() -> Bpf {
         scope: Scope::Host,
         programs: [ProgramKind::Tracepoint, ProgramKind::Fentry].into(),
         tracepoints: all(),
-        raw_tracepoints: Vec::new(),
         functions: vec![Pattern::parse("tcp_*").unwrap()],
-        uprobes: Vec::new(),
-        perf_events: Vec::new(),
-        cgroups: Vec::new(),
-        interfaces: Vec::new(),
-        lsm_hooks: Vec::new(),
-        helpers: BTreeSet::new(),
         max_programs: 2,
         max_maps: 2,
         map_bytes: 1 << 20,
         max_instructions: 10,
+        ..Bpf::default()
     }
 }
 

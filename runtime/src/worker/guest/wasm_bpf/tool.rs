@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use wasi_guard_broker::protocol::{MapShape, Request, Target};
+use wasi_guard_broker::protocol::{BLOOM_FILTER, CGROUP_ARRAY, MapShape, Request, Target};
 use wasi_guard_broker::window::Window;
 
 use super::arguments::{self, Errno, Operation, Sizes, Word};
@@ -15,11 +15,6 @@ use crate::protocol::Channel;
 /// How deep polls may stand in callbacks of polls. Each has a stack of its own, of which a guest
 /// could otherwise have as many as it likes.
 const MAX_NESTED: u32 = 16;
-
-/// `enum bpf_map_type` (uapi/linux/bpf.h): values are descriptors of cgroups.
-const CGROUP_ARRAY: u32 = 8;
-/// And one without keys, in which a value is looked up.
-const BLOOM_FILTER: u32 = 30;
 
 /// A buffer: its object and its map.
 pub(super) type Buffer = (u64, i32);
