@@ -55,6 +55,8 @@ pub struct Guest {
     linked: Vec<LinkedFile>,
     /// The table in force.
     table: Option<Shared>,
+    /// This process ends after it.
+    last: bool,
 }
 
 impl Guest {
@@ -88,6 +90,7 @@ impl Guest {
             tables: Some(tables),
             linked: Vec::new(),
             table: None,
+            last: false,
         };
         let id = guest.id();
         let (ring, data) = new_ring(ring_bytes)?;
@@ -199,13 +202,14 @@ impl Guest {
             self.put_again(&table, limit)
         };
         if let Err(error) = entered {
-            table.release(&self.pins.tables);
+            table.release(&self.pins.table_ids);
             return Err(error);
         }
+        self.pins.table_ids.set(self.id(), &table);
         match self.table.replace(table) {
             Some(before) => {
                 fault::at(Point::TableReplaced);
-                before.release(&self.pins.tables);
+                before.release(&self.pins.table_ids);
             }
             None => {
                 // The exception for the worker's start ends; the table alone would end it too.
@@ -293,6 +297,13 @@ impl Guest {
         self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill)
     }
 
+    /// Ends the guest as dropping it does, for a process that ends soon: nothing of the guest is left
+    /// when this returns, but processes of their own, children of this one, go on to wait in the
+    /// kernel for a few ticks of its clock, for the programs that may still see the guest's maps.
+    pub fn end(mut self) {
+        self.last = true;
+    }
+
     /// The pinned programs in use.
     pub fn pins(&self) -> &Pins {
         &self.pins
@@ -314,10 +325,15 @@ impl Drop for Guest {
             cgroup.clear();
         }
         fault::at(Point::ProcessesGone);
-        self.pins.forget(self.id());
+        let id = self.id();
+        if self.last {
+            self.pins.leave(id);
+        } else {
+            self.pins.forget(id);
+        }
         fault::at(Point::EntriesGone);
         if let Some(table) = self.table.take() {
-            table.release(&self.pins.tables);
+            table.release(&self.pins.table_ids);
         }
         fault::at(Point::TableReleased);
         self.cgroup = None;

@@ -299,6 +299,7 @@ pub(crate) fn watch(
         counts,
     );
     fault::at(Point::EndRecorded);
+    running.guest.end();
     Ok(outcome)
 }
 

@@ -147,6 +147,8 @@ points! {
     EndBegun "end-begun" End [],
     /// Its processes are gone.
     ProcessesGone "processes-gone" End [],
+    /// A process is to be started that removes the entries of the maps of maps.
+    RemovalBegun "removal-begun" End [EAGAIN],
     /// Its table is forgotten, its other entries are not.
     TableForgotten "table-forgotten" End [],
     /// All its entries are gone.

@@ -19,6 +19,7 @@ use super::{
     hooks::HOOKS,
     kernel_symbols,
     pins::{MAPS, Pins, remove_pins},
+    tables::TableIds,
 };
 use crate::{
     error::{Error, Result, Step as _},
@@ -90,7 +91,8 @@ fn load(build: &Build) -> Result<()> {
     result
 }
 
-/// Makes and pins the map of tables, for the object to take up.
+/// Makes and pins the map of tables, for the object to take up, and that of their numbers, which
+/// no program reads.
 fn pin_tables(build: &Build, dir: &Path) -> Result<PathBuf> {
     let step = || "create the map TABLES".into();
     let object = aya_obj::Map::new_from_params(
@@ -104,6 +106,7 @@ fn pin_tables(build: &Build, dir: &Path) -> Result<PathBuf> {
     let fd = sys::hash_of_maps(TABLES, build.max_guests(), template.fd().as_fd()).step(step)?;
     let path = dir.join(TABLES);
     MapData::from_fd(fd).step(step)?.pin(&path).step(|| "pin the map TABLES".into())?;
+    TableIds::create(dir, build.max_guests())?;
     fault::at(Point::TablesPinned);
     Ok(path)
 }

@@ -65,6 +65,7 @@ impl Build {
         hasher.update(&[u8::from(log)]);
         // What the loader does with the object belongs to the build as well.
         hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+        hasher.update(tables::TableIds::NAME.as_bytes());
         Self { digest: *hasher.finalize().as_bytes(), layout, log }
     }
 

@@ -20,8 +20,8 @@ const EAGER: Duration = Duration::from_millis(1);
 /// The pause between looks after that.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// How many keys are listed to find one.
-const LISTED: usize = 64;
+/// How long an entry may take to go, where nobody waits for the call that removes it.
+const GOING: Duration = Duration::from_secs(1);
 
 /// A map of maps: the cgroup's id to a map of the guest's.
 pub(crate) struct OfMaps {
@@ -50,24 +50,37 @@ impl OfMaps {
         self.map.remove(&guest)
     }
 
+    /// Begins to remove what a guest has; [`OfMaps::finish_removal`] sees that it is gone. In between
+    /// a process of its own waits in the kernel, and goes on to wait when this one has ended.
+    ///
+    /// # Errors
+    /// If there is no process to be had. Then nothing has begun.
+    pub(crate) fn begin_removal(&self, guest: u64) -> io::Result<()> {
+        sys::map_delete_apart(self.data.fd().as_fd(), guest)
+    }
+
+    /// Waits until what a guest has is gone, and removes it if nobody else does.
+    pub(crate) fn finish_removal(&mut self, guest: u64) {
+        let begun = Instant::now();
+        while begun.elapsed() < GOING {
+            // In doubt it is not gone.
+            if sys::has_key(self.data.fd().as_fd(), guest).is_ok_and(|has| !has) {
+                return;
+            }
+            pause(begun);
+        }
+        // An error says that there is nothing.
+        let _ = self.remove(guest);
+    }
+
     /// The guests that have something.
     pub(crate) fn guests(&self) -> impl Iterator<Item = u64> {
         self.map.keys().flatten()
     }
 
-    /// Whether a guest has something, as far as can be said without waiting: kernels before 6.8 make
-    /// whoever reads a value wait as if he had changed it (`bpf_map_copy_value` there), but not
-    /// who lists keys. Among many guests the answer may be no although it has.
+    /// Whether a guest has something; no if the kernel does not tell.
     pub(crate) fn has(&self, guest: u64) -> bool {
-        self.guests().take(LISTED).any(|it| it == guest)
-    }
-
-    /// The kernel's number of the map that a guest has.
-    ///
-    /// # Errors
-    /// Of the system call; `ENOENT` if it has none.
-    pub(crate) fn id_of(&self, guest: u64) -> io::Result<u32> {
-        sys::inner_map_id(self.data.fd().as_fd(), guest)
+        sys::has_key(self.data.fd().as_fd(), guest).unwrap_or(false)
     }
 
     /// Gives a guest a map. `flags` are those of bpf(2).
@@ -81,6 +94,15 @@ impl OfMaps {
         flags: u64,
     ) -> std::result::Result<(), MapError> {
         self.map.insert(guest, map, flags)
+    }
+}
+
+/// Between two looks at something that began at `begun` and is done soon.
+fn pause(begun: Instant) {
+    if begun.elapsed() < EAGER {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -115,11 +137,7 @@ impl Entering {
             if is_there() {
                 return Ok(Some(self));
             }
-            if begun.elapsed() < EAGER {
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(PAUSE);
-            }
+            pause(begun);
         }
     }
 

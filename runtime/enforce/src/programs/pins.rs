@@ -26,7 +26,7 @@ use super::{
     hooks::{Absence, HOOKS},
     is_of_a_build, is_unfinished,
     of_maps::OfMaps,
-    tables,
+    tables::{self, TableIds},
 };
 use crate::{
     cgroup::Parent,
@@ -38,7 +38,7 @@ use crate::{
     sys,
 };
 
-/// Maps of the object that userspace works with; each is pinned.
+/// Maps of the object that userspace works with; each is pinned, and with them [`TableIds`].
 pub(crate) const MAPS: &[&str] =
     &["HOST", "GUESTS", "TABLES", "RINGS", "LOADING", "MARKS", "SCRATCH"];
 
@@ -52,6 +52,7 @@ pub struct Pins {
     /// Their ring buffers.
     pub(crate) rings: OfMaps,
     pub(crate) loading: HashMap<MapData, u64, u32>,
+    pub(crate) table_ids: TableIds,
     /// Marks of inodes.
     pub marks: Marks,
     links: Vec<PinnedLink>,
@@ -103,6 +104,7 @@ impl Pins {
             host,
             guests: HashMap::try_from(map(dir, "GUESTS")?).step(|| "use the map GUESTS".into())?,
             tables: OfMaps::open(&dir.join("TABLES"))?,
+            table_ids: TableIds::open(dir)?,
             rings: OfMaps::open(&dir.join("RINGS"))?,
             loading: HashMap::try_from(map(dir, "LOADING")?)
                 .step(|| "use the map LOADING".into())?,
@@ -167,7 +169,7 @@ impl Pins {
 
     /// Forgets the guest of a cgroup that is gone.
     pub fn forget(&mut self, cgroup: u64) {
-        let Self { tables, rings, loading, guests, .. } = self;
+        let Self { tables, rings, .. } = self;
         // Entries that were never made are no error here.
         let mut ring = || drop(rings.remove(cgroup));
         std::thread::scope(|scope| {
@@ -179,8 +181,31 @@ impl Pins {
             thread.map(drop).is_err()
         })
         .then(ring);
-        let _ = loading.remove(&cgroup);
-        let _ = guests.remove(&cgroup);
+        self.forget_rest(cgroup);
+    }
+
+    /// What can be removed without waiting.
+    fn forget_rest(&mut self, cgroup: u64) {
+        self.table_ids.remove(cgroup);
+        let _ = self.loading.remove(&cgroup);
+        let _ = self.guests.remove(&cgroup);
+    }
+
+    /// [`Pins::forget`] for a process that ends soon: the entries are gone when this returns, but
+    /// processes of their own wait for the programs that may still see the maps.
+    pub(crate) fn leave(&mut self, cgroup: u64) {
+        let Self { tables, rings, .. } = self;
+        let begun = fault::call(Point::RemovalBegun).and_then(|()| {
+            tables.begin_removal(cgroup)?;
+            rings.begin_removal(cgroup)
+        });
+        if begun.is_err() {
+            return self.forget(cgroup);
+        }
+        tables.finish_removal(cgroup);
+        fault::at(Point::TableForgotten);
+        rings.finish_removal(cgroup);
+        self.forget_rest(cgroup);
     }
 
     /// Forgets the guests of cgroups that are gone, without their supervisors having done so.
@@ -195,7 +220,7 @@ impl Pins {
 
     /// Unpins all tables by which no guest decides.
     pub(crate) fn sweep_tables(&self) {
-        tables::sweep(&self.dir, &self.tables);
+        tables::sweep(&self.dir, &self.table_ids);
     }
 
     /// The debug log of the programs, if this build has one.
@@ -219,7 +244,8 @@ impl Pins {
         let (guests, tables) = (self.guests.keys(), self.tables.guests());
         let (rings, loading) = (self.rings.guests(), self.loading.keys());
         let ids = guests.flatten().chain(tables);
-        let ids: BTreeSet<u64> = ids.chain(rings).chain(loading.flatten()).collect();
+        let ids = ids.chain(rings).chain(loading.flatten()).chain(self.table_ids.guests());
+        let ids: BTreeSet<u64> = ids.collect();
         ids.into_iter().collect()
     }
 }
@@ -233,7 +259,7 @@ pub(crate) struct Entries {
 
 impl Entries {
     /// Maps with an entry for each guest.
-    const MAPS: &[&str] = &["TABLES", "LOADING", "RINGS", "GUESTS"];
+    const MAPS: &[&str] = &["TABLES", TableIds::NAME, "LOADING", "RINGS", "GUESTS"];
 
     /// Those of the build with this name; none if it has no pins.
     pub(crate) fn of(name: &OsStr) -> Self {
@@ -255,8 +281,8 @@ impl Entries {
             known += usize::from(some);
         }
         let tables = tables::pinned(&self.dir).len();
-        if let Ok(map) = OfMaps::open(&self.dir.join("TABLES")) {
-            tables::sweep(&self.dir, &map);
+        if let Ok(used) = TableIds::open(&self.dir) {
+            tables::sweep(&self.dir, &used);
         }
         (known, tables.saturating_sub(tables::pinned(&self.dir).len()))
     }

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use wasi_guard_abi::table::Chunk;
 use wasi_guard_policy::compile::Table;
 
@@ -18,19 +18,76 @@ use crate::{
     error::{Error, Result, Step as _},
     fault::{self, Point},
     guest::INNER_MAP,
-    programs::of_maps::OfMaps,
 };
 
 /// What the names of pinned tables begin with.
 const PREFIX: &str = "table_";
 
-/// Whether a guest decides by the table with the kernel's number `id`.
-fn is_used(tables: &OfMaps, id: u32) -> bool {
-    tables.guests().any(|guest| match tables.id_of(guest) {
-        Ok(used) => used == id,
-        // In doubt it stays. A guest that has ended meanwhile uses none.
-        Err(error) => error.raw_os_error() != Some(libc::ENOENT),
-    })
+/// `BPF_F_NO_PREALLOC` (uapi/linux/bpf.h).
+const NO_PREALLOC: u32 = 1;
+
+/// The kernel's number of the table by which each guest decides: a map of its own, because kernels
+/// before 6.8 make whoever reads a value of the map of tables wait as if he had changed it
+/// (`bpf_map_copy_value` there). No program reads it, and tables are only kept for reuse by it, so
+/// that nothing depends on a number that is wrong or missing.
+pub(crate) struct TableIds(HashMap<MapData, u64, u32>);
+
+impl TableIds {
+    /// Its name among the pins.
+    pub(crate) const NAME: &str = "TABLE_IDS";
+
+    /// Makes the map and pins it in `dir`.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(crate) fn create(dir: &Path, max_guests: u32) -> Result<()> {
+        let step = || format!("create the map {}", Self::NAME);
+        let object = aya_obj::Map::new_from_params(
+            aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_HASH as u32,
+            size_of::<u64>() as u32,
+            size_of::<u32>() as u32,
+            max_guests,
+            NO_PREALLOC,
+        );
+        let map = MapData::create(object, Self::NAME, None).step(step)?;
+        map.pin(dir.join(Self::NAME)).step(step)
+    }
+
+    /// The map that is pinned in `dir`.
+    ///
+    /// # Errors
+    /// If it is not there, or another one.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let pin = dir.join(Self::NAME);
+        let map = MapData::from_pin(&pin).step(|| format!("open {}", pin.display()))?;
+        let step = || format!("use {}", pin.display());
+        let map = Map::from_map_data(map).step(step)?;
+        HashMap::try_from(map).step(step).map(Self)
+    }
+
+    /// Says by which table a guest decides.
+    pub(crate) fn set(&mut self, guest: u64, table: &Shared) {
+        if let Some(id) = table.id() {
+            // Without it the table may be unpinned early, and the next guest makes it anew.
+            let _ = self.0.insert(guest, id, 0);
+        }
+    }
+
+    /// Forgets a guest.
+    pub(crate) fn remove(&mut self, guest: u64) {
+        // One that never had a table is no error.
+        let _ = self.0.remove(&guest);
+    }
+
+    /// Whether a guest decides by the table with the kernel's number `id`.
+    fn has(&self, id: u32) -> bool {
+        self.0.iter().flatten().any(|(_, used)| used == id)
+    }
+
+    /// The guests that have a number.
+    pub(crate) fn guests(&self) -> impl Iterator<Item = u64> {
+        self.0.keys().flatten()
+    }
 }
 
 /// A table in the kernel.
@@ -76,21 +133,21 @@ impl Shared {
         self.map.info().ok().map(|info| info.id())
     }
 
-    /// Unpins the table, unless a guest in `tables` decides by it. One that is about to may be
+    /// Unpins the table, unless a guest decides by it, says `used`. One that is about to may be
     /// overlooked: it holds the table itself, and others make another one.
-    pub(crate) fn release(self, tables: &OfMaps) {
-        if self.id().is_some_and(|id| !is_used(tables, id)) {
+    pub(crate) fn release(self, used: &TableIds) {
+        if self.id().is_some_and(|id| !used.has(id)) {
             // Gone already, or swept by the next start.
             let _ = fs::remove_file(&self.pin);
         }
     }
 }
 
-/// Unpins all tables in `dir` that no guest in `tables` decides by.
-pub(crate) fn sweep(dir: &Path, tables: &OfMaps) {
+/// Unpins all tables in `dir` by which no guest decides, says `used`.
+pub(crate) fn sweep(dir: &Path, used: &TableIds) {
     for pin in pinned(dir) {
         if let Ok(map) = MapData::from_pin(&pin) {
-            Shared { map: map.into(), pin }.release(tables);
+            Shared { map: map.into(), pin }.release(used);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 /// The leading fields of `union bpf_attr` for elements of maps (uapi/linux/bpf.h).
 #[repr(C)]
 #[derive(Default)]
-struct MapElement {
+pub(super) struct MapElement {
     map_fd: u32,
     padding: u32,
     key: u64,
@@ -16,20 +16,23 @@ struct MapElement {
     flags: u64,
 }
 
-/// `BPF_MAP_LOOKUP_ELEM` and `BPF_MAP_DELETE_ELEM` (uapi/linux/bpf.h).
-const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
-const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+impl MapElement {
+    /// The element at `key`, whose memory the kernel is to read.
+    pub(super) fn at(map: BorrowedFd<'_>, key: *const u64) -> Self {
+        Self { map_fd: map.as_raw_fd() as u32, key: key as u64, ..Self::default() }
+    }
+}
+
+/// `BPF_MAP_*` (uapi/linux/bpf.h).
+pub(super) const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 
 /// Removes an entry of a map whose keys have eight bytes; false if there is none.
 ///
 /// # Errors
 /// Of bpf(2).
 pub(crate) fn map_delete(map: BorrowedFd<'_>, key: u64) -> io::Result<bool> {
-    let mut attr = MapElement {
-        map_fd: map.as_raw_fd() as u32,
-        key: &raw const key as u64,
-        ..MapElement::default()
-    };
+    let mut attr = MapElement::at(map, &raw const key);
     // SAFETY: the attribute is a valid prefix of union bpf_attr, of the size given. The kernel reads
     // as many bytes of the key as the map's keys have: eight, says the caller.
     let result = unsafe {
@@ -42,23 +45,37 @@ pub(crate) fn map_delete(map: BorrowedFd<'_>, key: u64) -> io::Result<bool> {
     }
 }
 
-/// The kernel's number of the map at `key` in a hash map of maps with keys of eight bytes. aya opens
-/// that map, which takes `CAP_SYS_ADMIN`; the number alone does not.
+/// Whether a hash map whose keys have eight bytes has an entry at `key`, without reading its value:
+/// kernels before 6.8 make whoever reads one of a map of maps wait as if he had changed it
+/// (`bpf_map_copy_value` there). Asked for the key behind one that is not there, the kernel answers
+/// with the first (`htab_map_get_next_key` in kernel/bpf/hashtab.c), which is behind none.
 ///
 /// # Errors
-/// Of bpf(2); `ENOENT` if there is none.
-pub(crate) fn inner_map_id(map: BorrowedFd<'_>, key: u64) -> io::Result<u32> {
-    let mut id = 0u32;
-    let mut attr = MapElement {
-        map_fd: map.as_raw_fd() as u32,
-        key: &raw const key as u64,
-        value: &raw mut id as u64,
-        ..MapElement::default()
-    };
+/// Of bpf(2).
+pub(crate) fn has_key(map: BorrowedFd<'_>, key: u64) -> io::Result<bool> {
+    loop {
+        let first = next_key(map, None)?;
+        let next = next_key(map, Some(key))?;
+        // Others come and go meanwhile.
+        if next_key(map, None)? == first {
+            return Ok(first.is_some() && next != first);
+        }
+    }
+}
+
+/// The key behind `key`, or the first one.
+fn next_key(map: BorrowedFd<'_>, key: Option<u64>) -> io::Result<Option<u64>> {
+    let mut next = 0u64;
+    let key = key.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let mut attr = MapElement { value: &raw mut next as u64, ..MapElement::at(map, key) };
     // SAFETY: the attribute is a valid prefix of union bpf_attr, of the size given. The kernel reads
-    // eight bytes of the key, says the caller, and writes the four of a map's number.
+    // and writes as many bytes as the map's keys have: eight, says the caller.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw mut attr, size_of::<MapElement>())
+        libc::syscall(libc::SYS_bpf, BPF_MAP_GET_NEXT_KEY, &raw mut attr, size_of::<MapElement>())
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(Some(next)),
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        error => Err(error),
+    }
 }

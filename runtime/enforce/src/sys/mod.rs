@@ -1,13 +1,15 @@
 //! Raw system calls that no safe wrapper offers. The only room of this crate with `unsafe`.
 #![allow(unsafe_code, reason = "this module is the room for it")]
 
+mod apart;
 #[cfg(feature = "test-faults")]
 mod fault;
 mod map;
 
+pub(crate) use apart::map_delete_apart;
 #[cfg(feature = "test-faults")]
 pub(crate) use fault::kill_myself;
-pub(crate) use map::{inner_map_id, map_delete};
+pub(crate) use map::{has_key, map_delete};
 
 use std::{
     ffi::CStr,

@@ -29,6 +29,12 @@ pub(crate) fn cases() -> Vec<Case> {
                 cases.push(Case::new(format!("killed_at_{name}"), move || {
                     killed(point, Until::End)
                 }));
+                // The way of a process that goes on, which removes entries by itself.
+                if point.scene() == Scene::End && point != Point::RemovalBegun {
+                    cases.push(Case::new(format!("killed_at_{name}_of_a_drop"), move || {
+                        killed(point, Until::Dropped)
+                    }));
+                }
             }
             Scene::Reload => {
                 cases.push(Case::new(format!("killed_at_{name}"), move || {
@@ -63,6 +69,7 @@ pub(crate) fn cases() -> Vec<Case> {
             cases.push(Case::new(name, move || refused_at(fault, Until::Reload)));
         }
     }
+    cases.push(Case::new("no_process_to_be_had_for_the_end", no_process));
     cases.push(Case::new("unfinished_pins_are_removed_whichever_there_are", every_pin));
     cases.push(Case::new("loading_and_unloading_killed_at_each_step", loading));
     cases.push(Case::new("loads_killed_at_pins_from_the_first_to_the_last", killed_loads));
@@ -105,6 +112,18 @@ fn refused_at(fault: Fault, until: Until) -> Result<()> {
     ensure!(ended.errors.contains(&cause), "another cause: {ended:?}");
     left::nothing()?;
     supervisor::works(&Build::this(false)).context("the next start")
+}
+
+/// Then the process that ends waits itself.
+fn no_process() -> Result<()> {
+    left::nothing()?;
+    for errno in Point::RemovalBegun.errors() {
+        let fault = Fault { point: Point::RemovalBegun, count: 1, errno: Some(*errno) };
+        let ended = supervisor::run(Some(fault), Until::End)?;
+        ensure!(ended.status.success(), "{ended:?}");
+        left::nothing()?;
+    }
+    Ok(())
 }
 
 /// A start that cleans up after a killed one is itself killed.

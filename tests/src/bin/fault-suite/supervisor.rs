@@ -49,6 +49,8 @@ const OTHER_POLICY: &str =
 pub(crate) enum Until {
     /// Start and end.
     End,
+    /// The same, as if this process had more to do after it.
+    Dropped,
     /// The same, with another policy in between.
     Reload,
     /// Its stdin ends.
@@ -56,8 +58,12 @@ pub(crate) enum Until {
 }
 
 impl Until {
-    const ALL: [(Self, &str); 3] =
-        [(Self::End, "end"), (Self::Reload, "reload"), (Self::Told, "told")];
+    const ALL: [(Self, &str); 4] = [
+        (Self::End, "end"),
+        (Self::Dropped, "dropped"),
+        (Self::Reload, "reload"),
+        (Self::Told, "told"),
+    ];
 
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(until, _)| *until == self).map_or("end", |(_, name)| name)
@@ -136,7 +142,11 @@ fn supervise(base: &Path, until: Until, build: &Build) -> Result<()> {
         println!("worker {}", worker.pid());
         std::io::stdin().read_to_end(&mut Vec::new())?;
     }
-    drop(guest);
+    if until == Until::Dropped {
+        drop(guest);
+    } else {
+        guest.end();
+    }
     worker.wait()?;
     Ok(())
 }

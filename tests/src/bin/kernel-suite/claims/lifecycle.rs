@@ -27,6 +27,7 @@ use crate::{
 
 cases![
     a_dropped_guest_leaves_nothing,
+    an_ended_guest_leaves_nothing_but_processes_that_end,
     a_thousand_guests_at_work_leave_nothing,
     a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up,
     limits_are_set_on_the_cgroup,
@@ -80,6 +81,41 @@ fn a_dropped_guest_leaves_nothing(lab: &Lab) -> Result<()> {
     let ended = inside.wait()?;
     ensure!(ended == wasi_guard_enforce::spawn::Ended::Killed(libc::SIGKILL), "{ended:?}");
     Ok(())
+}
+
+fn an_ended_guest_leaves_nothing_but_processes_that_end(lab: &Lab) -> Result<()> {
+    let first = lab.stage(POLICY, TREE)?;
+    let before = left(&first)?;
+    let Stage { guest, inside, .. } = lab.stage(POLICY, TREE)?;
+    let (id, path) = (guest.id(), guest.path().to_path_buf());
+    let mut children = children()?;
+    guest.end();
+    let after = left(&first)?;
+    ensure!(after == before, "left: {after:?}");
+    ensure!(!after.0.contains(&id) && !path.exists(), "{id} is still there");
+    inside.wait()?;
+    let new: Vec<_> = self::children()?.difference(&children).copied().collect();
+    ensure!(new.len() == 2, "{new:?} wait");
+    for pid in new {
+        let pid = rustix::process::Pid::from_raw(pid).context("a pid")?;
+        let (_, status) =
+            rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?
+                .context("the end of a process")?;
+        ensure!(status.exit_status() == Some(0), "{status:?}");
+    }
+    children.retain(|pid| Path::new(&format!("/proc/{pid}")).exists());
+    ensure!(self::children()? == children, "others wait");
+    Ok(())
+}
+
+/// The children of this thread's process that it began itself.
+fn children() -> Result<BTreeSet<i32>> {
+    let mut all = BTreeSet::new();
+    for task in fs::read_dir("/proc/self/task").context("list the threads")?.flatten() {
+        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        all.extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    Ok(all)
 }
 
 /// What this process has: descriptors by what they are, and children.
