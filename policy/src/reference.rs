@@ -300,8 +300,8 @@ A rule is `PROTOCOL://HOST:PORT`.
   of sockets cannot be granted.
 * HOST is an IPv4 address or network (`127.0.0.1`, `10.0.0.0/8`), an IPv6 address or network in
   brackets (`[::1]`, `[2001:db8::]/32` or `[2001:db8::/32]`), a DNS name, or `*` for every address.
-  A DNS name is resolved once, when the policy comes into force (at the start or by a reload); the
-  rule is about the addresses found then.
+  A DNS name is resolved once, when the policy comes into force (at the start or by a reload), by
+  the host's `getent`; the rule is about the addresses found then.
 * PORT is a number, a range such as `8000-8080`, or `*`. Binding to port 0 lets the kernel choose
   the port and needs a rule that includes port 0.
 

@@ -15,6 +15,8 @@ mod confined;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "run")]
+mod names;
 pub mod protocol;
 mod stderr;
 #[cfg(feature = "run")]

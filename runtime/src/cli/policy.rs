@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
 
 use wasi_guard_abi::operation::Operation;
@@ -10,7 +9,7 @@ use wasi_guard_policy::explain::Question;
 use wasi_guard_policy::{Addresses, Diagnostic, MAX_SOURCE_BYTES, Policy, Source};
 
 use super::{Result, report};
-use crate::supervisor::Error;
+use crate::{names, supervisor::Error};
 
 /// A policy's text.
 #[derive(Clone, Debug)]
@@ -98,8 +97,8 @@ pub(super) fn addresses(policy: &Policy) -> (Addresses, Vec<String>) {
     let mut addresses = Addresses::new();
     let mut problems = Vec::new();
     for name in policy.host_names() {
-        let found = match (name, 0).to_socket_addrs() {
-            Ok(found) => found.map(|address| address.ip()).collect(),
+        let found = match names::addresses(name) {
+            Ok(found) => found,
             Err(error) => {
                 problems.push(format!(
                     "the host name {name} has no address here, so its rules match nothing: {error}"

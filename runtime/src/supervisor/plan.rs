@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, ToSocketAddrs as _},
+    net::IpAddr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,6 +14,7 @@ use wasi_guard_policy::{Mode, Policy, Table, load, render_all};
 
 use super::{Error, Grants, Job, disks};
 use crate::cli::PolicyFile;
+use crate::names;
 use crate::protocol::Options;
 
 /// The root of a preopen on the host: a directory, or a single file.
@@ -228,15 +229,11 @@ pub(super) fn limits(policy: &Policy) -> cgroup::Limits {
 pub(super) fn resolve(policy: &Policy) -> Result<BTreeMap<String, Vec<IpAddr>>, Error> {
     let mut addresses = BTreeMap::new();
     for name in policy.host_names() {
-        let found: Vec<IpAddr> = (name, 0)
-            .to_socket_addrs()
-            .map_err(|error| {
-                Error::step(format!("look up {name}, which [network] names"), error).hint(
-                    "names become addresses when the policy comes into force; use an address if there is no DNS",
-                )
-            })?
-            .map(|address| address.ip())
-            .collect();
+        let found = names::addresses(name).map_err(|error| {
+            Error::step(format!("look up {name}, which [network] names"), error).hint(
+                "names become addresses when the policy comes into force; use an address if there is no DNS",
+            )
+        })?;
         addresses.insert(name.to_owned(), found);
     }
     Ok(addresses)

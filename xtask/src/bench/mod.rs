@@ -120,6 +120,9 @@ pub fn run(project: &Project, filter: &str) -> Result<Vec<Measure>> {
     let all = chosen.iter().any(|part| part.packages == ALL);
     if chosen.iter().any(|part| part.packages != BPF) {
         project.build_release(if all { ALL } else { TESTS }, &[])?;
+        if all {
+            project.build_product()?;
+        }
     }
     if chosen.iter().any(|part| part.packages == BPF) {
         project.build_release(BPF, &[])?;

@@ -38,6 +38,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let project = Project::find()?;
     project.build_release(&["wasi-guard", "wasi-guard-tests"], &[])?;
+    project.build_product()?;
     let wasi_guard = project.release_program("wasi-guard");
     let folder = gather(&project)?;
     if !args.vm && host_can_enforce(&wasi_guard)? {

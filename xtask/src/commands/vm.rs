@@ -77,7 +77,7 @@ fn in_vm(args: &Args) -> Result<u8> {
     let project = Project::find()?;
     let lab = Lab::open(&project)?;
     if !args.no_build {
-        project.build_release(&["wasi-guard"], &[])?;
+        project.build_product()?;
     }
     let mut files = FileSet::new();
     let wasi_guard = project.release_program("wasi-guard");

@@ -113,6 +113,7 @@ pub(super) fn fault_files(project: &Project) -> Result<FileSet> {
         files.add(aside.clone(), "/usr/local/bin/")?;
     }
     project.build_release(&["wasi-guard", "wasi-guard-tests"], &[])?;
+    project.build_product()?;
     let product = project.release_program("wasi-guard");
     ensure!(has_faults(&with)?, "{} has no faults", with.display());
     ensure!(!has_faults(&product)?, "{} can be made to fail", product.display());
@@ -138,8 +139,11 @@ pub(super) fn guest_files(project: &Project) -> Result<FileSet> {
     fs::copy(project.release_program("wasi-guard"), &unchecked)
         .context("cannot put the unchecked wasi-guard aside")?;
     project.build_release(&["wasi-guard", "wasi-guard-tests"], &[])?;
+    project.build_product()?;
     let mut files = FileSet::new();
     files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
+    // Policies with host names ask it.
+    files.add("/usr/bin/getent", "/usr/bin/")?;
     files.add(project.release_program("guest-suite"), "/usr/local/bin/")?;
     files.add(project.release_program("escape-suite"), "/usr/local/bin/")?;
     files.add(unchecked, "/usr/local/bin/")?;

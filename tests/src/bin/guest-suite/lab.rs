@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
@@ -12,6 +12,8 @@ use wasi_guard_enforce::cgroup;
 use wasi_guard_enforce::programs::{Build, Pins};
 
 const FOLDER: &str = "/tmp/guest-suite";
+/// How long a process may wait for the kernel: ticks of its clock, on a slow machine.
+const WAITING: Duration = Duration::from_secs(5);
 
 /// The machine.
 pub(crate) struct Lab {
@@ -34,10 +36,18 @@ impl Lab {
         Ok(Folder(path))
     }
 
-    /// An error that names what guests or supervisors left behind.
+    /// An error that names what guests or supervisors left behind. What waits in the kernel for
+    /// programs that may still see a guest's maps, after its supervisor has ended, ends soon.
     pub(crate) fn check_clean(&self) -> Result<()> {
-        let processes = processes()?;
-        ensure!(processes.is_empty(), "left behind: processes {processes:?}");
+        let begun = Instant::now();
+        loop {
+            let processes = processes()?;
+            if processes.is_empty() {
+                break;
+            }
+            ensure!(begun.elapsed() < WAITING, "left behind: processes {processes:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let cgroups = cgroups()?;
         ensure!(cgroups.is_empty(), "left behind: cgroups {cgroups:?}");
         let sockets = sockets()?;

@@ -15,6 +15,7 @@ use crate::program::{guarded, unchecked};
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "connect", run: connect },
+    Case { name: "connect_to_a_name", run: connect_to_a_name },
     Case { name: "unchecked_connect", run: unchecked_connect },
     Case { name: "sockets", run: sockets },
 ];
@@ -78,6 +79,29 @@ fn connect(lab: &Lab) -> Result<()> {
     ensure!(!outcome.stdout.contains('+'), "{outcome:?}");
     ensure!(!outcome.of_kind("denial").is_empty(), "{outcome:?}");
     ensure!(servers.connections() == [0, 0], "none was reached");
+    Ok(())
+}
+
+/// A name stands for what the host says when the policy comes into force.
+fn connect_to_a_name(lab: &Lab) -> Result<()> {
+    let servers = Servers::start()?;
+    let text = POLICY.replace("127.0.0.1", "peer.test");
+    let policy = lab.folder()?.file("policy.toml", &text)?;
+    let run = || guarded(&["run", "--policy", &policy, "/guests/connect.wat"]).finish();
+    let hosts = |text: &str| std::fs::write("/etc/hosts", text).context("write /etc/hosts");
+    hosts("127.0.0.1 peer.test\n")?;
+    run()?.exits(0)?.prints("+b")?.denials(&[denied_connect()])?;
+    ensure!(servers.connections() == [1, 0], "only one was reached");
+    hosts("127.0.0.2 peer.test\n")?;
+    let mut other = denied_connect();
+    other["port"] = 7878.into();
+    run()?.exits(0)?.prints("bb")?.denials(&[other, denied_connect()])?;
+    ensure!(servers.connections() == [0, 0], "none was reached");
+    hosts("127.0.0.1 localhost\n")?;
+    run()?.refuses("look up peer.test, which [network] names", "use an address")?;
+    hosts("127.0.0.1 peer.test\n")?;
+    run()?.exits(0)?.prints("+b")?.denials(&[denied_connect()])?;
+    ensure!(servers.connections() == [1, 0], "only one was reached again");
     Ok(())
 }
 
