@@ -32,6 +32,7 @@ struct Line {
 
 impl Measure {
     /// A number of `part`, by label and value.
+    #[cfg(test)]
     pub(super) fn new(
         part: &str,
         kernel: Option<&str>,
