@@ -39,8 +39,7 @@ pub(crate) struct Args {
     /// Processors of the machine
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
-    /// Let the processors run at the same time, for races; else they take turns, because qemu 7.2
-    /// sometimes crashes a kernel that patches its code while another processor runs
+    /// Let the processors run at the same time, for races and real waits; else they take turns
     #[arg(long, conflicts_with = "icount")]
     at_once: bool,
     /// Seconds that boot and command together may take

@@ -1,8 +1,10 @@
 //! Each fuzz target over its corpus, and over new inputs for a while.
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::Result;
 
-use super::{Context, Counts};
+use super::{Context, Counts, at_once};
 use crate::fuzz::{Fuzzer, targets};
 
 /// For each target. All of them together must not keep a developer waiting; long runs are made by
@@ -11,9 +13,12 @@ const SECONDS: u64 = 15;
 
 pub(super) fn run(context: &Context) -> Result<Counts> {
     let fuzzer = Fuzzer::build(&context.project)?;
-    let mut counts = Counts::default();
-    for target in targets(&context.project)? {
-        match fuzzer.run(&target, SECONDS, true) {
+    let counts = Mutex::new(Counts::default());
+    // Each takes one processor.
+    at_once(targets(&context.project)?, usize::MAX, |target| {
+        let result = fuzzer.run(&target, SECONDS, true);
+        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
             Ok(()) => {
                 println!("ok {target}");
                 counts.passed += 1;
@@ -23,6 +28,6 @@ pub(super) fn run(context: &Context) -> Result<Counts> {
                 counts.failed += 1;
             }
         }
-    }
-    Ok(counts)
+    });
+    Ok(counts.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

@@ -16,7 +16,7 @@ use crate::{guests, process, pypi};
 
 /// For a program among others, on a slow host.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
-/// Two hundred guests at once, each a supervisor and a worker, and a tmpfs for their files.
+/// A hundred guests at once, each a supervisor and a worker, and a tmpfs for their files.
 const GUEST_MEMORY: u32 = 3072;
 
 /// A suite in a machine.

@@ -182,7 +182,10 @@ pub fn run(context: &Context, filter: &str) -> Result<Counts> {
     Ok(total)
 }
 
-/// Runs suites in as many machines at a time as there are processors, four at most.
+/// Each has its memory.
+const MACHINES: usize = 4;
+
+/// Runs suites in as many machines at a time as there are processors, [`MACHINES`] at most.
 fn in_machines(context: &Context, suites: &[(&Suite, Inside)]) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut ready = Vec::new();
@@ -196,23 +199,30 @@ fn in_machines(context: &Context, suites: &[(&Suite, Inside)]) -> Vec<Row> {
             Err(error) => rows.push(finished(suite, start, Err(error))),
         }
     }
-    let lanes = thread::available_parallelism().map_or(1, NonZero::get).min(4);
-    let (queue, done) = (Mutex::new(ready.into_iter()), Mutex::new(rows));
+    let done = Mutex::new(rows);
+    at_once(ready, MACHINES, |(suite, inside)| {
+        let start = Instant::now();
+        let result = inside.run(context, &Voice::new(suite.name));
+        let row = finished(suite, start, result);
+        done.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does something with each item, as many at a time as there are processors, `most` at most.
+fn at_once<T: Send>(items: Vec<T>, most: usize, each: impl Fn(T) + Sync) {
+    let lanes = thread::available_parallelism().map_or(1, NonZero::get).min(most);
+    let queue = Mutex::new(items.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     thread::scope(|scope| {
         for _ in 0..lanes {
             scope.spawn(|| {
-                loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((suite, inside)) = next else { break };
-                    let start = Instant::now();
-                    let result = inside.run(context, &Voice::new(suite.name));
-                    let row = finished(suite, start, result);
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+                while let Some(item) = next() {
+                    each(item);
                 }
             });
         }
     });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn finished(suite: &Suite, start: Instant, result: Result<Counts>) -> Row {

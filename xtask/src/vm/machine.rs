@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 use wasi_guard_vm_agent::Frame;
 
+use super::emulator::Emulator;
 use super::kernel::{Kernel, Series};
 
 /// What kind of machine to boot.
@@ -25,9 +26,8 @@ pub struct Options {
     /// Processors. `icount` makes it one.
     pub cpus: u32,
     /// The processors run at the same time, so that programs race; else they take turns of up to
-    /// 100 ms on one thread of the host. Only for races: qemu 7.2 then sometimes goes on with code
-    /// that the kernel has patched ("Oops: int3"; mended in qemu 8.1), and whoever attaches BPF
-    /// programs makes the kernel patch its code.
+    /// 100 ms on one thread of the host. Where several machines run at a time that wins nothing, and
+    /// qemu before 8.1 then sometimes goes on with code that the kernel has patched ("Oops: int3").
     pub at_once: bool,
     /// The machine's clock counts instructions, so that a cost is the same at every run.
     pub icount: bool,
@@ -104,6 +104,7 @@ const KERNEL_FAILURES: [&str; 6] = [
 impl Machine {
     pub(super) fn boot(
         runs: &Path,
+        emulator: &Emulator,
         kernel: &Kernel,
         initramfs: &Path,
         root: &Path,
@@ -120,8 +121,16 @@ impl Machine {
         listener.set_nonblocking(true).context("cannot prepare the agent's socket")?;
         let messages = fs::File::create(folder.path().join("qemu"))
             .context("cannot create qemu's message file")?;
-        let mut command =
-            qemu(folder.path(), &socket, &kernel.image(), initramfs, root, scratch, options);
+        let mut command = qemu(
+            emulator,
+            folder.path(),
+            &socket,
+            &kernel.image(),
+            initramfs,
+            root,
+            scratch,
+            options,
+        );
         let mut qemu = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -282,7 +291,9 @@ pub(super) fn sweep(runs: &Path) {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "a machine is made from so many things")]
 fn qemu(
+    emulator: &Emulator,
     folder: &Path,
     socket: &Path,
     kernel: &Path,
@@ -293,7 +304,7 @@ fn qemu(
 ) -> Command {
     // setpriv: no machine survives the xtask that started it.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+    command.args(["--pdeathsig", "KILL"]).args(emulator.words());
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     // Emulated also where there is a /dev/kvm: nested KVM is often there and broken, and a result
     // must not depend on the host.

@@ -1,11 +1,12 @@
 //! Virtual machines with Debian's kernels: how the kernel suites run on any host.
 //!
-//! `kernel` fetches and caches kernels, `initramfs` (with `cpio`) starts them, `files` collects
-//! what goes in with the libraries that it needs, `disk` makes the disks, `machine` runs qemu and
-//! talks to the agent inside (crate `wasi-guard-vm-agent`).
+//! `emulator` finds qemu, `kernel` fetches and caches kernels, `initramfs` (with `cpio`) starts
+//! them, `files` collects what goes in with the libraries that it needs, `disk` makes the disks,
+//! `machine` runs qemu and talks to the agent inside (crate `wasi-guard-vm-agent`).
 
 mod cpio;
 mod disk;
+mod emulator;
 mod files;
 mod initramfs;
 mod kernel;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub use disk::Disk;
+use emulator::Emulator;
 pub use files::FileSet;
 pub use kernel::{Series, sbin};
 pub use machine::{Failure, Machine, Options, Stream};
@@ -35,6 +37,7 @@ pub struct Lab {
     /// Folders of running VMs.
     runs: PathBuf,
     agent: PathBuf,
+    emulator: Emulator,
 }
 
 impl Lab {
@@ -50,13 +53,14 @@ impl Lab {
                 .with_context(|| format!("cannot create {}", folder.display()))?;
         }
         machine::sweep(&runs);
+        let emulator = Emulator::find(&cache)?;
         // A target folder of its own: whoever builds wasmtime in the other one, for minutes, does
         // not keep machines from booting.
         let target = vm.join("build");
         let mut build = project.cargo(["build", "--release", "--quiet"]);
         build.args(["--package", "wasi-guard-vm-agent", "--target-dir"]).arg(&target);
         crate::process::run(&mut build)?;
-        Ok(Self { cache, runs, agent: target.join("release/wasi-guard-vm-agent") })
+        Ok(Self { cache, runs, agent: target.join("release/wasi-guard-vm-agent"), emulator })
     }
 
     /// Makes a root disk of a small Debian-like system and these files.
@@ -77,7 +81,15 @@ impl Lab {
         let kernel = kernel::fetch(&self.cache, options.kernel)?;
         let initramfs = initramfs::for_kernel(&kernel, &self.agent)?;
         let scratch = disk::scratch(&self.cache)?;
-        Machine::boot(&self.runs, &kernel, &initramfs, disk.path(), &scratch, options)
+        Machine::boot(
+            &self.runs,
+            &self.emulator,
+            &kernel,
+            &initramfs,
+            disk.path(),
+            &scratch,
+            options,
+        )
     }
 }
 

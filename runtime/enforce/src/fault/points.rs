@@ -66,6 +66,8 @@ points! {
     PinsBegun "pins-begun" Load [],
     /// The map of tables is pinned.
     TablesPinned "tables-pinned" Load [],
+    /// The map of their numbers is pinned.
+    TableIdsPinned "table-ids-pinned" Load [],
     /// The maps are to be created.
     CreateMaps "create-maps" Load [ENOMEM],
     /// One more map is to be pinned.

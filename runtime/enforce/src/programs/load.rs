@@ -106,8 +106,9 @@ fn pin_tables(build: &Build, dir: &Path) -> Result<PathBuf> {
     let fd = sys::hash_of_maps(TABLES, build.max_guests(), template.fd().as_fd()).step(step)?;
     let path = dir.join(TABLES);
     MapData::from_fd(fd).step(step)?.pin(&path).step(|| "pin the map TABLES".into())?;
-    TableIds::create(dir, build.max_guests())?;
     fault::at(Point::TablesPinned);
+    TableIds::create(dir, build.max_guests())?;
+    fault::at(Point::TableIdsPinned);
     Ok(path)
 }
 

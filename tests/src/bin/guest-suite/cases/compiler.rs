@@ -22,11 +22,11 @@ const KINDS: [&str; 6] = ["user", "mnt", "pid", "ipc", "uts", "net"];
 const FIRST_USER: u32 = 0x7800_0000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A module that takes some seconds to compile.
+/// A module that takes a second or more to compile.
 fn large() -> String {
     let step = "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.const 7)) (local.get 0)))";
     let function = format!("(func (param i32) (result i32) {} (local.get 0))", step.repeat(40));
-    format!("(module {} (func (export \"_start\")))", function.repeat(3_000))
+    format!("(module {} (func (export \"_start\")))", function.repeat(800))
 }
 
 /// The compiler of a run, once it is hardened.
