@@ -38,7 +38,7 @@ const PROBER: &str = "fault-prober";
 /// The prober's end of the pipe on which it says what it has seen.
 const SAYS: i32 = 3;
 /// How long a killed guest may take to end, and a start to come to a point.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 const POLICY: &str =
     "version = 1\n[[preopen]]\nguest = \"/data\"\nhost = \"data\"\nread = [\"yes\", \"twice\"]\n";
 const OTHER_POLICY: &str =
