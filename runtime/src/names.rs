@@ -2,8 +2,8 @@
 //! servers, whatever nsswitch.conf(5) lists.
 //!
 //! getent(1), which comes with the C library, is asked. To ask the library itself would load the
-//! host's modules for that into the supervisor, which has rights that they need not have, and a
-//! program that is linked statically has no sound way to load them.
+//! host's modules for that into the supervisor, beside what guards the guests, and a program that is
+//! linked statically has no sound way to load them.
 
 use std::{
     collections::BTreeSet,

@@ -30,6 +30,10 @@ const CONTROL_NUMBER: u64 = 3;
 /// The guest's compiled code.
 pub(crate) const ARTIFACT: Value = Value::Given(2);
 
+/// Of a worker that has a broker: the socket to it, and the memory that both have.
+pub(crate) const BROKER: Value = Value::Given(3);
+pub(crate) const WINDOW: Value = Value::Given(4);
+
 /// A run of wasi-guard whose worker obeys. Killed if dropped before its end.
 pub(crate) struct Captive {
     child: Child,
@@ -111,7 +115,13 @@ impl Captive {
         let data = Scene::text("data");
         let preopen = descriptor(worker, |target| target == data)?;
         let artifact = descriptor(worker, is_artifact)?;
-        Ok(Place { worker, cgroup, given: vec![preopen, CONTROL_NUMBER, artifact] })
+        let mut given = vec![preopen, CONTROL_NUMBER, artifact];
+        if let Ok(window) =
+            descriptor(worker, |target| target.starts_with("/memfd:wasi-guard-window"))
+        {
+            given.extend([other_socket(worker)?, window]);
+        }
+        Ok(Place { worker, cgroup, given })
     }
 
     /// The worker's process.
@@ -238,14 +248,29 @@ pub(crate) fn is_artifact(target: &str) -> bool {
 
 /// The number of a process's descriptor of what is wanted.
 fn descriptor(process: u32, wanted: impl Fn(&str) -> bool) -> Result<u64> {
-    let folder = format!("/proc/{process}/fd");
-    for entry in fs::read_dir(&folder).context("list descriptors")?.flatten() {
+    let found = descriptors(process, wanted)?;
+    found.first().copied().with_context(|| format!("a descriptor of process {process} is missing"))
+}
+
+/// The socket of a worker that is neither stdio nor the control socket.
+fn other_socket(process: u32) -> Result<u64> {
+    let mut found = descriptors(process, |target| target.starts_with("socket:"))?;
+    found.retain(|number| *number > CONTROL_NUMBER);
+    ensure!(found.len() == 1, "sockets of the worker: {found:?}");
+    Ok(found[0])
+}
+
+/// The numbers of a process's descriptors of what is wanted.
+fn descriptors(process: u32, wanted: impl Fn(&str) -> bool) -> Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{process}/fd")).context("list descriptors")?.flatten()
+    {
         if fs::read_link(entry.path()).is_ok_and(|it| wanted(&it.to_string_lossy())) {
             let name = entry.file_name();
-            return name.to_string_lossy().parse().context("a descriptor is a number");
+            found.push(name.to_string_lossy().parse().context("a descriptor is a number")?);
         }
     }
-    bail!("a descriptor is missing in {folder}")
+    Ok(found)
 }
 
 impl End {

@@ -30,7 +30,7 @@ impl<'a> Lab<'a> {
         Self { scene, current: None, spare: None, started: 0 }
     }
 
-    /// A worker with limits of its own.
+    /// A worker with limits of its own, and whatever else stands behind them in a policy.
     pub(crate) fn captive(&mut self, limits: &str) -> Result<Captive> {
         self.started += 1;
         Captive::start(self.scene, self.started, limits, true)
@@ -40,6 +40,12 @@ impl<'a> Lab<'a> {
     pub(crate) fn offline(&mut self) -> Result<Captive> {
         self.started += 1;
         Captive::start(self.scene, self.started, "", false)
+    }
+
+    /// A worker that has a broker: its policy lists programs that an eBPF tool may load.
+    pub(crate) fn tool(&mut self) -> Result<Captive> {
+        let tool = format!("{LIMITS}\n[bpf]\nprofile = \"trace-ro\"\nscope = \"host\"");
+        self.captive(&tool)
     }
 
     /// The worker that ideas share.

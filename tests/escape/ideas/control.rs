@@ -4,9 +4,9 @@
 //! first one that is none. Neither may it crash, nor hang, nor lose the records of the guest.
 
 use anyhow::{Context as _, Result, ensure};
-use wasi_guard_captive::{Entry, Script, call};
+use wasi_guard_captive::{Entry, Script, Value, call};
 
-use crate::captive::CONTROL;
+use crate::captive::{CONTROL, Captive};
 use crate::idea::Idea;
 use crate::scene::Scene;
 use crate::trial::Lab;
@@ -23,15 +23,15 @@ pub(super) fn ideas(_: &Scene) -> Vec<Idea<'_>> {
 
 /// Messages of every kind that a worker may send at another time: whole ones, with every length.
 fn forged(lab: &mut Lab<'_>) -> Result<()> {
-    survives(lab, |script| {
+    kept(lab, |script| {
         // Ended: with exit code 0, with a trap.
         for message in [&[3, 0, 0][..], &[3, 1, 4, b'f', b'u', b'e', b'l']] {
-            send(script, message);
+            send(script, CONTROL, message);
         }
         // One more than there are.
         for kind in 0..10 {
             for length in 0..6 {
-                send(script, &[&[kind][..], &vec![0; length]].concat());
+                send(script, CONTROL, &[&[kind][..], &vec![0; length]].concat());
             }
         }
     })
@@ -39,21 +39,21 @@ fn forged(lab: &mut Lab<'_>) -> Result<()> {
 
 /// Half messages, lengths beyond the message, nothing at all.
 fn garbage(lab: &mut Lab<'_>) -> Result<()> {
-    survives(lab, |script| {
+    kept(lab, |script| {
         for message in [&[0xff; 40][..], &[3], &[4, 0x80, 0x80, 0x80, 0x80, 0x10], &[]] {
-            send(script, message);
+            send(script, CONTROL, message);
         }
     })
 }
 
 /// More than a message may have.
 fn long(lab: &mut Lab<'_>) -> Result<()> {
-    survives(lab, |script| send(script, &vec![3; 100_000]))
+    kept(lab, |script| send(script, CONTROL, &vec![3; 100_000]))
 }
 
 /// As many as fit, and more: the sender, not the supervisor, has to wait.
 fn flood(lab: &mut Lab<'_>) -> Result<()> {
-    survives(lab, |script| {
+    kept(lab, |script| {
         let message = script.bytes([3, 0, 0]);
         let wait_not = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let arguments = [CONTROL, message.into(), 3.into(), wait_not.into(), 0.into(), 0.into()];
@@ -62,28 +62,41 @@ fn flood(lab: &mut Lab<'_>) -> Result<()> {
 }
 
 fn hang_up(lab: &mut Lab<'_>) -> Result<()> {
-    survives(lab, |script| {
+    kept(lab, |script| {
         call!(script, SYS_shutdown, CONTROL, libc::SHUT_RDWR);
         call!(script, SYS_close, CONTROL);
     })
 }
 
-fn send(script: &mut Script, message: &[u8]) {
+/// Sends over one of the worker's sockets, without waiting.
+pub(super) fn send(script: &mut Script, socket: Value, message: &[u8]) {
     let length = message.len();
     let message = script.bytes(message);
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    call!(script, SYS_sendto, CONTROL, message, length, flags, 0, 0);
+    call!(script, SYS_sendto, socket, message, length, flags, 0, 0);
+}
+
+/// [`survives`], without any record.
+fn kept(lab: &mut Lab<'_>, write: impl FnOnce(&mut Script)) -> Result<()> {
+    let records = survives(lab.doomed()?, write)?;
+    ensure!(records.is_empty(), "records {records:?}");
+    Ok(())
 }
 
 /// After this the guest is still guarded, its denials are still recorded, and its run ends in order.
-fn survives(lab: &mut Lab<'_>, write: impl FnOnce(&mut Script)) -> Result<()> {
-    let mut captive = lab.doomed()?;
+/// Returns the other records.
+pub(super) fn survives(
+    mut captive: Captive,
+    write: impl FnOnce(&mut Script),
+) -> Result<Vec<serde_json::Value>> {
     let mut script = Script::default();
     write(&mut script);
+    let mut all = Vec::new();
     for script in [&script, &Script::default()] {
         // The fence behind each script is denied, and its record comes.
-        let (answer, records) = captive.ask(script)?.context("the worker is gone")?;
-        ensure!(records.is_empty(), "records {records:?}, results {:?}", answer.results);
+        let (_, records) = captive.ask(script)?.context("the worker is gone")?;
+        all.extend(records);
     }
-    captive.end()?.in_order()
+    captive.end()?.in_order()?;
+    Ok(all)
 }

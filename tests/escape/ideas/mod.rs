@@ -1,5 +1,6 @@
 //! The list: one file for a family of ideas, each with what must stop it.
 
+mod broker;
 mod cgroup;
 mod compiler;
 mod control;
@@ -62,6 +63,7 @@ fn before_the_end(scene: &Scene) -> Vec<Idea<'_>> {
         kernel::ideas,
         entries::ideas,
         control::ideas,
+        broker::ideas,
         limits::ideas,
         outlive::ideas,
     ] {
