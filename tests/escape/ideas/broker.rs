@@ -86,9 +86,15 @@ fn window(lab: &mut Lab<'_>) -> Result<()> {
     })
 }
 
-/// In a worker that has a broker; which may have its records.
+/// In a worker that has a broker, which answers before, and may have its records.
 fn tried(lab: &mut Lab<'_>, write: impl FnOnce(&mut Script)) -> Result<()> {
-    let records = survives(lab.tool()?, write)?;
+    let (results, records) = survives(lab.tool()?, |script| {
+        send(script, BROKER, &[LAST]);
+        let answer = script.zeros(4096);
+        call!(script, SYS_recvfrom, BROKER, answer, 4096, 0, 0, 0);
+        write(script);
+    })?;
+    ensure!(results[0] == 1 && results[1] > 0, "the broker is not reached: {results:?}");
     let operations: Vec<_> = records.iter().map(|it| it["operation"].as_str()).collect();
     let of_broker = operations.iter().all(|it| *it == Some("wasm_bpf"));
     ensure!(of_broker, "other records: {records:?}");

@@ -78,25 +78,23 @@ pub(super) fn send(script: &mut Script, socket: Value, message: &[u8]) {
 
 /// [`survives`], without any record.
 fn kept(lab: &mut Lab<'_>, write: impl FnOnce(&mut Script)) -> Result<()> {
-    let records = survives(lab.doomed()?, write)?;
+    let (_, records) = survives(lab.doomed()?, write)?;
     ensure!(records.is_empty(), "records {records:?}");
     Ok(())
 }
 
 /// After this the guest is still guarded, its denials are still recorded, and its run ends in order.
-/// Returns the other records.
+/// Returns the results of the script's steps, and the other records.
 pub(super) fn survives(
     mut captive: Captive,
     write: impl FnOnce(&mut Script),
-) -> Result<Vec<serde_json::Value>> {
+) -> Result<(Vec<i64>, Vec<serde_json::Value>)> {
     let mut script = Script::default();
     write(&mut script);
-    let mut all = Vec::new();
-    for script in [&script, &Script::default()] {
-        // The fence behind each script is denied, and its record comes.
-        let (_, records) = captive.ask(script)?.context("the worker is gone")?;
-        all.extend(records);
-    }
+    // The fence behind each script is denied, and its record comes.
+    let (answer, mut records) = captive.ask(&script)?.context("the worker is gone")?;
+    let (_, later) = captive.ask(&Script::default())?.context("the worker is gone")?;
+    records.extend(later);
     captive.end()?.in_order()?;
-    Ok(all)
+    Ok((answer.results, records))
 }

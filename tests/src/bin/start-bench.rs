@@ -23,7 +23,7 @@ const GUEST: &str = "/hello/hello.wat";
 struct Tool {
     name: &'static str,
     words: &'static [&'static str],
-    /// Where it keeps compiled modules, below `/`.
+    /// Where it keeps compiled modules.
     cache: &'static str,
 }
 
@@ -34,7 +34,7 @@ const TOOLS: [Tool; 2] = [
         cache: "/var/cache/wasi-guard",
     },
     // Its cache is on unless a configuration says otherwise.
-    Tool { name: "wasmtime", words: &["run", GUEST], cache: "/root/.cache/wasmtime" },
+    Tool { name: "wasmtime", words: &["run", GUEST], cache: "/var/cache/wasmtime" },
 ];
 
 /// Where programs lie, and the number for that (Documentation/admin-guide/sysctl/kernel.rst). An
@@ -99,6 +99,8 @@ impl Tool {
         let begun = Instant::now();
         let output = Command::new(self.name)
             .args(self.words)
+            // wasmtime's is below it (XDG Base Directory Specification).
+            .env("XDG_CACHE_HOME", "/var/cache")
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("start {}", self.name))?;

@@ -26,5 +26,5 @@ pub(super) fn run(
     files.add(project.release_program("start-bench"), "/usr/local/bin/")?;
     // Supervisor and worker run beside each other, as on any host.
     let options = Options { at_once: true, ..Options::new(series) };
-    told(&mut with_tools(lab, &files, &options)?, part, series, "HOME=/root start-bench")
+    told(&mut with_tools(lab, &files, &options)?, part, series, "start-bench")
 }

@@ -56,7 +56,7 @@ impl OfMaps {
     /// # Errors
     /// If there is no process to be had. Then nothing has begun.
     pub(crate) fn begin_removal(&self, guest: u64) -> io::Result<()> {
-        sys::map_delete_apart(self.data.fd().as_fd(), guest)
+        sys::map_delete_apart(self.data.fd().as_fd(), guest).map(drop)
     }
 
     /// Waits until what a guest has is gone, and removes it if nobody else does.
