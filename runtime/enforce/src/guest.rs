@@ -11,7 +11,11 @@ mod refused;
 mod ring;
 mod state;
 
-use std::{os::fd::AsFd as _, path::Path, time::Duration};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+    time::Duration,
+};
 
 use wasi_guard_abi::guest::{GUEST_SETUP, Guest as Entry};
 use wasi_guard_policy::compile::Table;
@@ -27,7 +31,7 @@ use crate::{
     fault::{self, Point},
     isolation::Identity,
     privilege::AsRoot,
-    programs::{self, Build, Entering, HostLock, OfMaps, Pins, Shared, SwapLock},
+    programs::{self, Build, Entering, HostLock, Leaving, Pins, Shared, SwapLock},
     records::Records,
     spawn::{Process, Request},
 };
@@ -50,13 +54,13 @@ pub struct Guest {
     entering_ring: Option<Entering>,
     /// The first table's.
     entering_table: Option<Entering>,
-    /// Another handle of the map of tables, for the thread that enters the first one.
-    tables: Option<OfMaps>,
     linked: Vec<LinkedFile>,
     /// The table in force.
     table: Option<Shared>,
-    /// This process ends after it.
-    last: bool,
+    /// One that is in the kernel and not in force yet.
+    prepared: Option<Shared>,
+    /// This process ends after it, and its end has begun.
+    ending: Option<Leaving>,
 }
 
 impl Guest {
@@ -68,14 +72,13 @@ impl Guest {
         let _root = AsRoot::enter()?;
         let lock = HostLock::take()?;
         fault::at(Point::HostLocked);
-        let mut pins = programs::open(build, &lock)?;
+        let mut pins = programs::maps(build, &lock)?;
         fault::at(Point::PinsTaken);
         let parent = Parent::open(build)?;
         fault::at(Point::ParentMade);
         pins.guard_children_of(parent.id())?;
         parent.sweep(|abandoned| pins.forget_all(abandoned))?;
         let runtime = pins.marks.runtime()?;
-        let (mut rings, tables) = pins.again(&lock)?;
         let cgroup = parent.child(limits)?;
         fault::at(Point::CgroupLimited);
         // While there is its cgroup, nobody removes the pins.
@@ -87,19 +90,18 @@ impl Guest {
             records: None,
             entering_ring: None,
             entering_table: None,
-            tables: Some(tables),
             linked: Vec::new(),
             table: None,
-            last: false,
+            prepared: None,
+            ending: None,
         };
         let id = guest.id();
         let (ring, data) = new_ring(ring_bytes)?;
         guest.records = Some(Records::new(ring));
-        guest.entering_ring = Some(Entering::begin("ring", move || {
-            fault::map(Point::EnterRing)
-                .and_then(|()| rings.insert(id, &data, NO_EXIST))
-                .map_err(|error| full(error, "RINGS"))
-        })?);
+        let lock = guest.lock()?;
+        let begun = fault::map(Point::EnterRing)
+            .and_then(|()| guest.pins.rings.begin_insert(id, &data, NO_EXIST, lock));
+        guest.entering_ring = Some(begun.map_err(|error| full(error, "RINGS"))?);
         let entry = Entry { flags: GUEST_SETUP, ..Entry::default() };
         fault::map(Point::EnterGuest)
             .and_then(|()| guest.pins.guests.insert(id, entry, NO_EXIST))
@@ -111,6 +113,12 @@ impl Guest {
     /// The cgroup's id, the guest's key in every map.
     pub fn id(&self) -> u64 {
         self.cgroup.as_ref().map_or(0, Cgroup::id)
+    }
+
+    /// What is locked as long as it has a supervisor.
+    fn lock(&self) -> Result<BorrowedFd<'_>> {
+        let cgroup = self.cgroup.as_ref().ok_or_else(|| Error::new("find the guest's cgroup"))?;
+        Ok(cgroup.dir().as_fd())
     }
 
     /// The name of its cgroup, unique while it lives.
@@ -133,12 +141,7 @@ impl Guest {
     ///
     /// # Errors
     /// If the kernel refuses the mark.
-    pub fn root(
-        &mut self,
-        table: &mut Table,
-        preopen: usize,
-        fd: std::os::fd::BorrowedFd<'_>,
-    ) -> Result<()> {
+    pub fn root(&mut self, table: &mut Table, preopen: usize, fd: BorrowedFd<'_>) -> Result<()> {
         let _root = AsRoot::enter()?;
         let _lock = HostLock::take()?;
         let id = self.pins.marks.root(fd)?;
@@ -149,7 +152,7 @@ impl Guest {
     ///
     /// # Errors
     /// If the kernel refuses the mark.
-    pub fn runtime_file(&mut self, fd: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    pub fn runtime_file(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
         let _root = AsRoot::enter()?;
         let _lock = HostLock::take()?;
         self.pins.marks.runtime_file(fd)
@@ -174,9 +177,62 @@ impl Guest {
     fn hear(&mut self) -> Result<()> {
         let id = self.id();
         if let Some(ring) = self.entering_ring.take() {
-            self.entering_ring = ring.seen(|| self.pins.rings.has(id))?;
+            let seen = ring.seen(|| self.pins.rings.has(id));
+            self.entering_ring = seen.map_err(|error| full(error, "RINGS"))?;
         }
         self.records.as_ref().map(drop).ok_or_else(|| Error::new("find the guest's ring buffer"))
+    }
+
+    /// Brings a table into the kernel, ahead of [`Guest::arm_prepared`] and in place of one that was
+    /// prepared before. Nobody decides by it yet.
+    ///
+    /// # Errors
+    /// If the kernel has no memory for it.
+    pub fn prepare(&mut self, table: &Table) -> Result<()> {
+        let _root = AsRoot::enter()?;
+        self.pins.hold()?;
+        if self.is_arming() {
+            return Err(Error::new("prepare a table: another one is about to be in force"));
+        }
+        let table = Shared::take(self.pins.dir(), table)?;
+        if let Some(before) = self.prepared.replace(table) {
+            before.release(&self.pins.table_ids);
+        }
+        Ok(())
+    }
+
+    /// Whether the first table is on its way into force.
+    fn is_arming(&self) -> bool {
+        self.table.is_none() && self.entering_table.is_some()
+    }
+
+    /// Begins to put the prepared table into force, the guest's first. From some moment on between this
+    /// and the end of [`Guest::arm_prepared`] the policy holds, and with it ends what a worker needs to
+    /// start: it has to run already.
+    ///
+    /// # Errors
+    /// As of [`Guest::arm`], and if none was prepared.
+    pub fn begin_arming(&mut self) -> Result<()> {
+        let _root = AsRoot::enter()?;
+        self.hear()?;
+        let id = self.id();
+        let Some(table) = self.prepared.as_ref().filter(|_| self.table.is_none()) else {
+            return Err(unprepared());
+        };
+        let lock = self.lock()?;
+        let begun = fault::map(Point::EnterTable)
+            .and_then(|()| self.pins.tables.begin_insert(id, table.map(), 0, lock));
+        self.entering_table = Some(begun.map_err(|error| full(error, "TABLES"))?);
+        Ok(())
+    }
+
+    /// [`Guest::arm`] with the table that was prepared.
+    ///
+    /// # Errors
+    /// As of [`Guest::arm`], and if none was prepared.
+    pub fn arm_prepared(&mut self) -> Result<()> {
+        let _root = AsRoot::enter()?;
+        self.put_prepared(ARM_TIMEOUT)
     }
 
     /// Puts `table` into force, in place of the one before, in one step. When this returns, nobody
@@ -194,13 +250,14 @@ impl Guest {
     }
 
     fn put(&mut self, table: &Table, limit: Duration) -> Result<()> {
+        self.prepare(table)?;
+        self.put_prepared(limit)
+    }
+
+    fn put_prepared(&mut self, limit: Duration) -> Result<()> {
         self.hear()?;
-        let table = Shared::take(self.pins.dir(), table)?;
-        let entered = if self.table.is_none() {
-            self.put_first(&table)
-        } else {
-            self.put_again(&table, limit)
-        };
+        let entered = if self.table.is_none() { self.put_first() } else { self.put_again(limit) };
+        let table = self.prepared.take().ok_or_else(unprepared)?;
         if let Err(error) = entered {
             table.release(&self.pins.table_ids);
             return Err(error);
@@ -222,29 +279,28 @@ impl Guest {
         Ok(())
     }
 
-    fn put_first(&mut self, table: &Shared) -> Result<()> {
-        let Some(mut tables) = self.tables.take() else {
-            return Err(Error::new("enter the guest's table: one was tried before"));
-        };
-        let (id, map) = (self.id(), table.map().clone());
-        let entering = Entering::begin("table", move || {
-            fault::map(Point::EnterTable)
-                .and_then(|()| tables.insert(id, &map, 0))
-                .map_err(|error| full(error, "TABLES"))
-        })?;
-        self.entering_table = entering.seen(|| self.pins.tables.has(id))?;
+    fn put_first(&mut self) -> Result<()> {
+        if !self.is_arming() {
+            self.begin_arming()?;
+        }
+        let id = self.id();
+        if let Some(entering) = self.entering_table.take() {
+            let seen = entering.seen(|| self.pins.tables.has(id));
+            self.entering_table = seen.map_err(|error| full(error, "TABLES"))?;
+        }
         fault::at(Point::TableEntered);
         Ok(())
     }
 
     /// The lock is held until nobody decides by the table before.
-    fn put_again(&mut self, table: &Shared, limit: Duration) -> Result<()> {
+    fn put_again(&mut self, limit: Duration) -> Result<()> {
         if let Some(first) = self.entering_table.take() {
-            first.finish()?;
+            first.finish().map_err(|error| full(error, "TABLES"))?;
         }
+        let (id, table) = (self.id(), self.prepared.as_ref().ok_or_else(unprepared)?);
         let _lock = SwapLock::take(limit)?;
         fault::map(Point::EnterTable)
-            .and_then(|()| self.pins.tables.insert(self.id(), table.map(), 0))
+            .and_then(|()| self.pins.tables.insert(id, table.map(), 0))
             .map_err(|error| full(error, "TABLES"))?;
         fault::at(Point::TableEntered);
         Ok(())
@@ -288,6 +344,11 @@ impl Guest {
         self.records.as_mut()
     }
 
+    /// Readable when there are records.
+    pub fn ring(&self) -> Option<BorrowedFd<'_>> {
+        self.records.as_ref().map(Records::as_fd)
+    }
+
     /// Kills everything in the cgroup.
     ///
     /// # Errors
@@ -297,11 +358,50 @@ impl Guest {
         self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill)
     }
 
-    /// Ends the guest as dropping it does, for a process that ends soon: nothing of the guest is left
-    /// when this returns, but processes of their own, children of this one, go on to wait in the
-    /// kernel for a few ticks of its clock, for the programs that may still see the guest's maps.
+    /// Processes that wait in the kernel for this guest's entries to be everywhere; each is readable when
+    /// it has ended, and then [`Guest::settle`] is to be called.
+    pub fn waiting(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.entering_ring, &self.entering_table].into_iter().flatten().map(|it| it.as_fd())
+    }
+
+    /// Lets go of those of [`Guest::waiting`] that have ended.
+    pub fn settle(&mut self) {
+        for entering in [&mut self.entering_ring, &mut self.entering_table] {
+            if entering.as_ref().is_some_and(Entering::is_over) {
+                *entering = None;
+            }
+        }
+    }
+
+    /// Begins the guest's end in a process that ends soon as well: whatever is left in its cgroup is
+    /// killed, and its table and its ring buffer leave their maps. What has been recorded can still be
+    /// read. When the guest is dropped, nothing of it is left, but processes of their own, children
+    /// of this one, may go on to wait in the kernel for a few ticks of its clock, for the programs that
+    /// may still see the guest's maps.
+    pub fn begin_end(&mut self) {
+        let _root = AsRoot::enter();
+        if self.ending.is_none() {
+            self.empty(Entering::leave);
+            self.ending = Some(self.pins.begin_leaving(self.id()));
+        }
+    }
+
+    /// Ends the guest as dropping it does after [`Guest::begin_end`].
     pub fn end(mut self) {
-        self.last = true;
+        self.begin_end();
+    }
+
+    /// What is to be over before the guest's entries are removed. An entry that comes later would stay.
+    fn empty(&mut self, finish: impl Fn(Entering)) {
+        let entering = [self.entering_ring.take(), self.entering_table.take()];
+        entering.into_iter().flatten().for_each(finish);
+        // The cgroup goes last: as long as it is there, whoever comes after a crash finds it, and
+        // by it all that is left.
+        fault::at(Point::EndBegun);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.clear();
+        }
+        fault::at(Point::ProcessesGone);
     }
 
     /// The pinned programs in use.
@@ -310,29 +410,25 @@ impl Guest {
     }
 }
 
+fn unprepared() -> Error {
+    Error::new("put a table into force: none is prepared")
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         // What cannot be removed is found by the next start.
         let _root = AsRoot::enter();
-        // An entry that comes later would stay.
-        for entering in [self.entering_ring.take(), self.entering_table.take()] {
-            let _ = entering.map(Entering::finish);
-        }
-        // The cgroup goes last: as long as it is there, whoever comes after a crash finds it, and
-        // by it all that is left.
-        fault::at(Point::EndBegun);
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.clear();
-        }
-        fault::at(Point::ProcessesGone);
         let id = self.id();
-        if self.last {
-            self.pins.leave(id);
-        } else {
-            self.pins.forget(id);
+        match self.ending.take() {
+            Some(leaving) => self.pins.finish_leaving(id, leaving),
+            None => {
+                // Dropped, a process is waited for.
+                self.empty(drop);
+                self.pins.forget(id);
+            }
         }
         fault::at(Point::EntriesGone);
-        if let Some(table) = self.table.take() {
+        for table in [self.table.take(), self.prepared.take()].into_iter().flatten() {
             table.release(&self.pins.table_ids);
         }
         fault::at(Point::TableReleased);

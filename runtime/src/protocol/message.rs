@@ -70,6 +70,8 @@ pub enum FromWorker {
         /// The object's size, as the guest says.
         bytes: u32,
     },
+    /// Role Run: the worker's program runs, and needs none of its files any more.
+    Started,
 }
 
 /// How a guest ended, as the worker tells it. The exit status of the process is what counts.

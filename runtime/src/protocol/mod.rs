@@ -17,9 +17,10 @@
 //! Whatever else is open, the worker closes before it does anything else.
 //!
 //! # Role Run, in order
-//! 1. Worker: reads and checks the config, gives up its rights, installs seccomp.
-//! 2. Worker sends [`FromWorker::Hardened`] with the descriptor of its filter; supervisor puts the policy into force and sends
-//!    [`ToWorker::Armed`].
+//! 1. Worker: reads and checks the config, sends [`FromWorker::Started`], gives up its rights, installs
+//!    seccomp. Supervisor begins to put the policy into force.
+//! 2. Worker sends [`FromWorker::Hardened`] with the descriptor of its filter; the policy is in force when
+//!    the supervisor sends [`ToWorker::Armed`].
 //! 3. Worker opens the canary and sends [`FromWorker::Canary`]; supervisor compares and sends
 //!    [`ToWorker::Load`].
 //! 4. Worker loads the artifact and links it. If wasmtime refuses the artifact as another engine's:

@@ -19,7 +19,7 @@ use wasi_guard_enforce::{
     records::Denial,
     spawn::{Process, Request},
 };
-use wasi_guard_policy::{Mode, Table};
+use wasi_guard_policy::Mode;
 
 use super::{
     BATCH, Error, Job, Outcome, Plan, STEP_TIMEOUT,
@@ -98,6 +98,7 @@ pub(crate) fn start(
     // The worker has enough to do meanwhile.
     let reload = Reload::open(job, plan, &table, &guest)?;
     fault::at(Point::SocketMade);
+    guest.prepare(&table)?;
     auditor.set_guest(guest.name());
 
     // Answers nothing before the guest asks.
@@ -105,7 +106,7 @@ pub(crate) fn start(
         (Some(ends), Some(policy)) => Some(Brokering::start(ends, policy, plan, &guest)?),
         _ => None,
     };
-    let shaken = shake_hands(plan, &channel, &worker, &mut guest, &table, auditor, signals)
+    let shaken = shake_hands(plan, &channel, &worker, &mut guest, auditor, signals)
         .map_err(|error| of_limits(error, plan, &guest, auditor))?;
     Ok(match shaken {
         Shaken::Loaded(syscalls) => Started::Running(Box::new(Running {
@@ -135,13 +136,18 @@ fn shake_hands(
     channel: &Channel,
     worker: &Process,
     guest: &mut Guest,
-    table: &Table,
     auditor: &mut Auditor,
     signals: &Signals,
 ) -> Result<Shaken, Error> {
     let mut steps = Steps { channel, worker, signals, syscalls: None, auditor };
+    let started = steps.next()?;
+    let Step::Message(FromWorker::Started) = started else {
+        return steps.unexpected(started, "start").map(Shaken::Not);
+    };
+    fault::at(Point::StartedHeard);
+    guest.begin_arming()?;
     let mut listener = None;
-    let hardened = steps.first(&mut listener)?;
+    let hardened = steps.next_with(&mut listener)?;
     let Step::Message(FromWorker::Hardened { .. }) = hardened else {
         return steps.unexpected(hardened, "give up its rights").map(Shaken::Not);
     };
@@ -152,7 +158,7 @@ fn shake_hands(
     steps.syscalls = Some(Syscalls::new(listener, plan.policy.mode, worker.pid()));
     fault::at(Point::ListenerTaken);
     guest.begin_loading()?;
-    guest.arm(table)?;
+    guest.arm_prepared()?;
     steps.send(&ToWorker::Armed)?;
     fault::at(Point::ArmedSaid);
     let answer = steps.next()?;
@@ -317,8 +323,8 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// The first message, with the descriptor that comes with it.
-    fn first(&mut self, descriptor: &mut Option<OwnedFd>) -> Result<Step, Error> {
+    /// A message, with the descriptor that comes with it.
+    fn next_with(&mut self, descriptor: &mut Option<OwnedFd>) -> Result<Step, Error> {
         self.message(|channel| {
             let (message, received) = channel.receive_with(Some(STEP_TIMEOUT))?;
             *descriptor = received;

@@ -4,10 +4,7 @@ use std::{
     cell::Cell,
     fs,
     io::Read as _,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::BorrowedFd, unix::net::UnixStream},
     time::{Duration, Instant},
 };
 
@@ -159,6 +156,7 @@ pub(crate) fn watch(
     loop {
         bpf_denied += drain(&mut running, &mut auditor);
         running.reload.drain(BATCH, &mut running.guest, &mut auditor);
+        running.guest.settle();
         if let Some(log) = &mut log {
             log.flush();
         }
@@ -184,14 +182,14 @@ pub(crate) fn watch(
             } else {
                 wake.map(|wake| wake.saturating_duration_since(now))
             };
-            let ring = running.guest.records();
-            let ring = ring.as_ref().map(|records| records.as_fd());
             // Nothing is polled that has hung up: that would end every wait at once.
             let mut fds = vec![PollFd::from_borrowed_fd(running.worker.pidfd(), PollFlags::IN)];
             if listening {
                 fds.push(PollFd::new(&running.channel, PollFlags::IN));
             }
+            let ring = running.guest.ring();
             let others = [running.syscalls.listener(), ring].into_iter().flatten();
+            let others = others.chain(running.guest.waiting());
             fds.extend(others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             fds.extend(signals.fds());
             fds.extend(log.as_ref().map(|log| PollFd::new(log, PollFlags::IN)));
@@ -237,6 +235,8 @@ pub(crate) fn watch(
         broker.end();
     }
     bpf_denied += drain(&mut running, &mut auditor);
+    // The kernel takes its time, in which the rest is written.
+    running.guest.begin_end();
     // Nobody adds to them any more.
     running.reload.drain(usize::MAX, &mut running.guest, &mut auditor);
     let mut counts = running.guest.counts();
@@ -299,7 +299,7 @@ pub(crate) fn watch(
         counts,
     );
     fault::at(Point::EndRecorded);
-    running.guest.end();
+    drop(running.guest);
     Ok(outcome)
 }
 

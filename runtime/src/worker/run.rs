@@ -46,6 +46,7 @@ pub fn run(
     };
 
     fault::at(Point::WorkerStarted);
+    tell(channel, &FromWorker::Started)?;
 
     // 1. Rights.
     let mut layers = harden::harden(channel, harden::Strictness::Everything, &config.identity)?;

@@ -197,6 +197,8 @@ points! {
     WorkerSpawned "worker-spawned" Run [],
     /// The guest's socket is there.
     SocketMade "socket-made" Run [],
+    /// The worker's program runs.
+    StartedHeard "started-heard" Run [],
     /// The worker has given up its rights.
     HardenedHeard "hardened-heard" Run [],
     /// The supervisor answers for the worker's filter.

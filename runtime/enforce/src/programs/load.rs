@@ -39,12 +39,22 @@ const MAX_INLINE_WORDS: u32 = 5;
 /// # Errors
 /// If the kernel lacks what the programs need, or refuses one of them; then with the verifier's
 /// log as [`Error::details`].
-pub fn open(build: &Build, _lock: &HostLock) -> Result<Pins> {
-    if let Some(pins) = Pins::take(build)? {
+pub fn open(build: &Build, lock: &HostLock) -> Result<Pins> {
+    let mut pins = maps(build, lock)?;
+    pins.hold()?;
+    Ok(pins)
+}
+
+/// [`open`] without the programs, for [`Pins::hold`] to take them.
+///
+/// # Errors
+/// As of [`open`].
+pub(crate) fn maps(build: &Build, _lock: &HostLock) -> Result<Pins> {
+    if let Some(pins) = Pins::maps(build)? {
         return Ok(pins);
     }
     load(build)?;
-    Pins::take(build)?.ok_or_else(|| Error::new("find the pins that were just made"))
+    Pins::maps(build)?.ok_or_else(|| Error::new("find the pins that were just made"))
 }
 
 fn load(build: &Build) -> Result<()> {

@@ -14,12 +14,12 @@ mod tables;
 use std::{ffi::OsStr, path::PathBuf};
 
 pub(crate) use kernel_symbols::rename_lock;
-pub(crate) use load::offsets;
 pub use load::open;
+pub(crate) use load::{maps, offsets};
 pub(crate) use lock::SwapLock;
 pub use lock::{HostLock, run_dir};
-pub(crate) use of_maps::{Entering, OfMaps};
-pub(crate) use pins::{Entries, own_programs, remove_pins};
+pub(crate) use of_maps::Entering;
+pub(crate) use pins::{Entries, Leaving, own_programs, remove_pins};
 pub use pins::{Pins, unload};
 pub(crate) use tables::Shared;
 

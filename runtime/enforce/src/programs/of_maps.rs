@@ -2,23 +2,21 @@
 
 use std::{
     io,
-    os::fd::AsFd as _,
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use aya::maps::{HashOfMaps, Map, MapData, MapError};
 
 use crate::{
-    error::{Error, Result, Step as _},
+    error::{Result, Step as _},
     sys,
 };
 
-/// How long to look for an entry without a pause: mostly it is there as soon as the thread runs.
-const EAGER: Duration = Duration::from_millis(1);
-/// The pause between looks after that.
-const PAUSE: Duration = Duration::from_micros(200);
+/// The pause between two looks at an entry: mostly it is there as soon as the other process runs. A
+/// thread that only yields keeps its processor from that for a millisecond and more.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// How long an entry may take to go, where nobody waits for the call that removes it.
 const GOING: Duration = Duration::from_secs(1);
@@ -36,10 +34,13 @@ impl OfMaps {
     /// # Errors
     /// If it cannot be opened, or is another one.
     pub(crate) fn open(pin: &Path) -> Result<Self> {
-        let data = || MapData::from_pin(pin).step(|| format!("open {}", pin.display()));
-        let step = || format!("use {}", pin.display());
-        let map = Map::from_map_data(data()?).step(step)?;
-        Ok(Self { map: HashOfMaps::try_from(map).step(step)?, data: data()? })
+        let data = MapData::from_pin(pin).step(|| format!("open {}", pin.display()))?;
+        Self::of(data, || format!("use {}", pin.display()))
+    }
+
+    fn of(data: MapData, step: impl Fn() -> String + Copy) -> Result<Self> {
+        let map = Map::from_map_data(another(&data).step(step)?).step(step)?;
+        Ok(Self { map: HashOfMaps::try_from(map).step(step)?, data })
     }
 
     /// Removes what a guest has.
@@ -56,7 +57,7 @@ impl OfMaps {
     /// # Errors
     /// If there is no process to be had. Then nothing has begun.
     pub(crate) fn begin_removal(&self, guest: u64) -> io::Result<()> {
-        sys::map_delete_apart(self.data.fd().as_fd(), guest).map(drop)
+        sys::Apart::delete(self.data.fd().as_fd(), guest).map(sys::Apart::leave)
     }
 
     /// Waits until what a guest has is gone, and removes it if nobody else does.
@@ -67,7 +68,7 @@ impl OfMaps {
             if sys::has_key(self.data.fd().as_fd(), guest).is_ok_and(|has| !has) {
                 return;
             }
-            pause(begun);
+            std::thread::sleep(PAUSE);
         }
         // An error says that there is nothing.
         let _ = self.remove(guest);
@@ -81,6 +82,23 @@ impl OfMaps {
     /// Whether a guest has something; no if the kernel does not tell.
     pub(crate) fn has(&self, guest: u64) -> bool {
         sys::has_key(self.data.fd().as_fd(), guest).unwrap_or(false)
+    }
+
+    /// Begins to give a guest a map, whose cgroup is locked by `lock`: that is held until nothing can
+    /// come of it any more, so that nobody tidies up before. `flags` are those of bpf(2).
+    ///
+    /// # Errors
+    /// If there is no process to be had.
+    pub(crate) fn begin_insert(
+        &self,
+        guest: u64,
+        map: &MapData,
+        flags: u64,
+        lock: BorrowedFd<'_>,
+    ) -> std::result::Result<Entering, MapError> {
+        let begun =
+            sys::Apart::update(self.data.fd().as_fd(), guest, map.fd().as_fd(), flags, lock);
+        begun.map(|call| Entering { call, seen: false }).map_err(refused)
     }
 
     /// Gives a guest a map. `flags` are those of bpf(2).
@@ -97,57 +115,76 @@ impl OfMaps {
     }
 }
 
-/// Between two looks at something that began at `begun` and is done soon.
-fn pause(begun: Instant) {
-    if begun.elapsed() < EAGER {
-        std::thread::yield_now();
-    } else {
-        std::thread::sleep(PAUSE);
-    }
+fn another(map: &MapData) -> std::result::Result<MapData, MapError> {
+    let fd = map.fd().as_fd().try_clone_to_owned().map_err(|io_error| {
+        MapError::SyscallError(aya::sys::SyscallError { call: "fcntl", io_error })
+    })?;
+    MapData::from_fd(fd)
 }
 
 /// A new entry of a map of maps. It is there long before the system call that makes it returns: that
 /// waits until all programs that run have ended (`maybe_wait_bpf_programs` in the kernel's
-/// kernel/bpf/syscall.c), for the sake of those who replace an entry. A thread does the waiting.
-pub(crate) struct Entering(JoinHandle<Result<()>>);
+/// kernel/bpf/syscall.c), for the sake of those who replace an entry. A process of its own does the
+/// waiting.
+#[derive(Debug)]
+pub(crate) struct Entering {
+    call: sys::Apart,
+    /// The entry is there.
+    seen: bool,
+}
 
 impl Entering {
-    /// Calls `insert` on a thread named `name`.
-    ///
-    /// # Errors
-    /// If there is no thread to be had.
-    pub(crate) fn begin(
-        name: &str,
-        insert: impl FnOnce() -> Result<()> + Send + 'static,
-    ) -> Result<Self> {
-        let thread = std::thread::Builder::new().name(name.into()).spawn(insert);
-        thread.map(Self).step(|| "start a thread".into())
-    }
-
     /// Waits until `is_there` says so, or the system call has returned. [`None`] if it has.
     ///
     /// # Errors
-    /// Of `insert`.
-    pub(crate) fn seen(self, is_there: impl Fn() -> bool) -> Result<Option<Self>> {
-        let begun = Instant::now();
+    /// Of the system call.
+    pub(crate) fn seen(
+        mut self,
+        is_there: impl Fn() -> bool,
+    ) -> std::result::Result<Option<Self>, MapError> {
         loop {
-            if self.0.is_finished() {
-                return self.finish().map(|()| None);
+            if let Some(answer) = self.call.answer() {
+                return answer.map(|()| None).map_err(refused);
             }
             if is_there() {
+                self.seen = true;
                 return Ok(Some(self));
             }
-            pause(begun);
+            std::thread::sleep(PAUSE);
         }
     }
 
     /// Waits until the system call has returned.
     ///
     /// # Errors
-    /// Of `insert`.
-    pub(crate) fn finish(self) -> Result<()> {
-        self.0.join().map_err(|_| Error::new("enter a guest into a map"))?
+    /// Of the system call.
+    pub(crate) fn finish(self) -> std::result::Result<(), MapError> {
+        self.seen(|| false).map(drop)
     }
+
+    /// Whether the system call has returned.
+    pub(crate) fn is_over(&self) -> bool {
+        self.call.answer().is_some()
+    }
+
+    /// Sees that the entry does not come later any more, in a process that ends soon: whoever waits in
+    /// the kernel for others does so alone. An error says that it does not come at all.
+    pub(crate) fn leave(self) {
+        if self.seen {
+            self.call.leave();
+        }
+    }
+}
+
+impl AsFd for Entering {
+    /// Readable when the system call has returned.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.call.as_fd()
+    }
+}
+
+fn refused(io_error: io::Error) -> MapError {
+    MapError::SyscallError(aya::sys::SyscallError { call: "bpf_map_update_elem", io_error })
 }
 
 #[cfg(test)]
@@ -156,26 +193,25 @@ mod tests {
 
     /// Seen as soon as it is there; an error comes out, whoever asks for it.
     #[test]
-    fn an_entry_is_seen_before_the_call_returns() {
-        use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering::SeqCst, mpsc};
-        let there = Arc::new(AtomicBool::new(false));
-        let (release, wait) = mpsc::channel();
-        let entering = Entering::begin("test", {
-            let there = there.clone();
-            move || {
-                there.store(true, SeqCst);
-                // Not for ever, so that who waits for the end of the call fails instead of hanging.
-                let released = wait.recv_timeout(Duration::from_secs(10));
-                released.map_err(|error| Error::new("wait").because(error))
-            }
-        })
-        .unwrap();
-        let entering = entering.seen(|| there.load(SeqCst)).unwrap().expect("it still waits");
-        release.send(()).unwrap();
-        entering.finish().unwrap();
+    fn an_entry_is_seen_and_an_error_comes_out() {
+        let map = || {
+            let object = aya_obj::Map::new_from_params(2, 4, 4, 1, 0);
+            MapData::create(object, "inner", None).unwrap()
+        };
+        let outer = sys::hash_of_maps("outer", 1, map().fd().as_fd()).unwrap();
+        let outer = OfMaps::of(MapData::from_fd(outer).unwrap(), || "use it".into()).unwrap();
+        let lock = std::fs::File::open("/").unwrap();
+        let entering = outer.begin_insert(7, &map(), 0, lock.as_fd()).unwrap();
+        let entering = entering.seen(|| outer.has(7)).unwrap();
+        entering.map_or(Ok(()), Entering::finish).unwrap();
+        assert!(outer.has(7));
 
-        let failing = || Entering::begin("test", || Err(Error::new("find room"))).unwrap();
-        assert!(failing().seen(|| false).is_err());
-        assert!(failing().finish().is_err());
+        let full = || outer.begin_insert(8, &map(), 0, lock.as_fd()).unwrap();
+        let errno = |error: MapError| match error {
+            MapError::SyscallError(error) => error.io_error.raw_os_error(),
+            _ => None,
+        };
+        assert_eq!(full().seen(|| false).map(drop).map_err(errno), Err(Some(libc::E2BIG)));
+        assert_eq!(full().finish().map_err(errno), Err(Some(libc::E2BIG)));
     }
 }

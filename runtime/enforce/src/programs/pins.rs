@@ -22,7 +22,7 @@ use aya::{
 use wasi_guard_abi::guest::{Guest, HostConfig, Mark};
 
 use super::{
-    BPFFS, Build, HostLock, PREFIX, UNFINISHED,
+    BPFFS, Build, PREFIX, UNFINISHED,
     hooks::{Absence, HOOKS},
     is_of_a_build, is_unfinished,
     of_maps::OfMaps,
@@ -56,6 +56,8 @@ pub struct Pins {
     /// Marks of inodes.
     pub marks: Marks,
     links: Vec<PinnedLink>,
+    /// How many there are.
+    programs: u32,
     dir: PathBuf,
 }
 
@@ -65,6 +67,18 @@ impl Pins {
     /// # Errors
     /// If there are some, but they are not what this build pins: damaged, or not root's.
     pub fn take(build: &Build) -> Result<Option<Self>> {
+        let mut pins = Self::maps(build)?;
+        if let Some(pins) = &mut pins {
+            pins.hold()?;
+        }
+        Ok(pins)
+    }
+
+    /// [`Pins::take`] without the programs, for [`Pins::hold`] to take them.
+    ///
+    /// # Errors
+    /// As of [`Pins::take`].
+    pub(crate) fn maps(build: &Build) -> Result<Option<Self>> {
         let dir = build.pin_dir();
         let meta = match fs::symlink_metadata(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -86,20 +100,6 @@ impl Pins {
                 "use pins of layout {layout}, this build has {expected}"
             )));
         }
-        let mut links = Vec::new();
-        for hook in HOOKS {
-            let path = dir.join(format!("link_{}", hook.name));
-            if !path.exists() && hook.absence != Absence::Stops {
-                continue;
-            }
-            links.push(PinnedLink::from_pin(&path).step(|| format!("open {}", path.display()))?);
-        }
-        if links.len() != programs as usize {
-            return Err(Error::new(format!(
-                "find the {programs} pinned programs: {} are there",
-                links.len()
-            )));
-        }
         Ok(Self {
             host,
             guests: HashMap::try_from(map(dir, "GUESTS")?).step(|| "use the map GUESTS".into())?,
@@ -112,9 +112,40 @@ impl Pins {
                 InodeStorage::<_, Mark>::try_from(map(dir, "MARKS")?)
                     .step(|| "use the map MARKS".into())?,
             ),
-            links,
+            links: Vec::new(),
+            programs,
             dir: dir.into(),
         })
+    }
+
+    /// Takes the programs, so that they stay in force whoever removes their pins.
+    ///
+    /// # Errors
+    /// If they are not all there.
+    pub(crate) fn hold(&mut self) -> Result<()> {
+        if self.links.is_empty() {
+            self.links = self.links().map_err(|error| damaged(&self.dir, "").because(error))?;
+        }
+        Ok(())
+    }
+
+    fn links(&self) -> Result<Vec<PinnedLink>> {
+        let mut links = Vec::new();
+        for hook in HOOKS {
+            let path = self.dir.join(format!("link_{}", hook.name));
+            if !path.exists() && hook.absence != Absence::Stops {
+                continue;
+            }
+            links.push(PinnedLink::from_pin(&path).step(|| format!("open {}", path.display()))?);
+        }
+        if links.len() != self.programs as usize {
+            return Err(Error::new(format!(
+                "find the {} pinned programs: {} are there",
+                self.programs,
+                links.len()
+            )));
+        }
+        Ok(links)
     }
 
     /// Hooks with an attached program.
@@ -158,15 +189,6 @@ impl Pins {
         Ok(())
     }
 
-    /// Other handles of the maps of ring buffers and of tables, for other threads. The caller holds the host lock, for pins
-    /// can be removed.
-    ///
-    /// # Errors
-    /// If a pin cannot be opened.
-    pub(crate) fn again(&self, _lock: &HostLock) -> Result<(OfMaps, OfMaps)> {
-        Ok((OfMaps::open(&self.dir.join("RINGS"))?, OfMaps::open(&self.dir.join("TABLES"))?))
-    }
-
     /// Forgets the guest of a cgroup that is gone.
     pub fn forget(&mut self, cgroup: u64) {
         let Self { tables, rings, .. } = self;
@@ -191,20 +213,24 @@ impl Pins {
         let _ = self.guests.remove(&cgroup);
     }
 
-    /// [`Pins::forget`] for a process that ends soon: the entries are gone when this returns, but
-    /// processes of their own wait for the programs that may still see the maps.
-    pub(crate) fn leave(&mut self, cgroup: u64) {
-        let Self { tables, rings, .. } = self;
+    /// Begins [`Pins::forget`] for a process that ends soon: in [`Pins::finish_leaving`] the entries are
+    /// gone, but processes of their own wait for the programs that may still see the maps.
+    pub(crate) fn begin_leaving(&self, cgroup: u64) -> Leaving {
         let begun = fault::call(Point::RemovalBegun).and_then(|()| {
-            tables.begin_removal(cgroup)?;
-            rings.begin_removal(cgroup)
+            self.tables.begin_removal(cgroup)?;
+            self.rings.begin_removal(cgroup)
         });
-        if begun.is_err() {
+        Leaving { begun: begun.is_ok() }
+    }
+
+    /// Sees that the guest's entries are gone.
+    pub(crate) fn finish_leaving(&mut self, cgroup: u64, leaving: Leaving) {
+        if !leaving.begun {
             return self.forget(cgroup);
         }
-        tables.finish_removal(cgroup);
+        self.tables.finish_removal(cgroup);
         fault::at(Point::TableForgotten);
-        rings.finish_removal(cgroup);
+        self.rings.finish_removal(cgroup);
         self.forget_rest(cgroup);
     }
 
@@ -248,6 +274,13 @@ impl Pins {
         let ids: BTreeSet<u64> = ids.collect();
         ids.into_iter().collect()
     }
+}
+
+/// That a guest's entries of the maps of maps are being removed.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    /// If there were processes to be had for it.
+    begun: bool,
 }
 
 /// What the pins of a build know about guests, whichever build and layout it is: entries go by the

@@ -7,7 +7,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use aya::maps::{Array, HashMap, Map, MapData};
@@ -93,8 +92,7 @@ impl TableIds {
 /// A table in the kernel.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Who enters it into a map holds it as well.
-    map: Arc<MapData>,
+    map: MapData,
     pin: PathBuf,
 }
 
@@ -113,18 +111,18 @@ impl Shared {
                 info.max_entries() == count && info.value_size() as usize == size_of::<Chunk>()
             });
             if fits {
-                return Ok(Self { map: map.into(), pin });
+                return Ok(Self { map, pin });
             }
         }
         let map = fill(table, count)?;
         // Somebody may have pinned the same at the same time: then there are two.
         let _ = map.pin(&pin);
         fault::at(Point::TablePinned);
-        Ok(Self { map: map.into(), pin })
+        Ok(Self { map, pin })
     }
 
     /// The map.
-    pub(crate) fn map(&self) -> &Arc<MapData> {
+    pub(crate) fn map(&self) -> &MapData {
         &self.map
     }
 
@@ -147,7 +145,7 @@ impl Shared {
 pub(crate) fn sweep(dir: &Path, used: &TableIds) {
     for pin in pinned(dir) {
         if let Ok(map) = MapData::from_pin(&pin) {
-            Shared { map: map.into(), pin }.release(used);
+            Shared { map, pin }.release(used);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, RawFd},
 };
 
 /// The leading fields of `union bpf_attr` for elements of maps (uapi/linux/bpf.h).
@@ -18,12 +18,18 @@ pub(super) struct MapElement {
 
 impl MapElement {
     /// The element at `key`, whose memory the kernel is to read.
-    pub(super) fn at(map: BorrowedFd<'_>, key: *const u64) -> Self {
-        Self { map_fd: map.as_raw_fd() as u32, key: key as u64, ..Self::default() }
+    pub(super) fn at(map: RawFd, key: *const u64) -> Self {
+        Self { map_fd: map as u32, key: key as u64, ..Self::default() }
+    }
+
+    /// A value for it, the descriptor of a map.
+    pub(super) fn with(self, value: *const RawFd, flags: u64) -> Self {
+        Self { value: value as u64, flags, ..self }
     }
 }
 
 /// `BPF_MAP_*` (uapi/linux/bpf.h).
+pub(super) const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 pub(super) const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 
@@ -32,7 +38,7 @@ const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 /// # Errors
 /// Of bpf(2).
 pub(crate) fn map_delete(map: BorrowedFd<'_>, key: u64) -> io::Result<bool> {
-    let mut attr = MapElement::at(map, &raw const key);
+    let mut attr = MapElement::at(map.as_raw_fd(), &raw const key);
     // SAFETY: the attribute is a valid prefix of union bpf_attr, of the size given. The kernel reads
     // as many bytes of the key as the map's keys have: eight, says the caller.
     let result = unsafe {
@@ -67,7 +73,8 @@ pub(crate) fn has_key(map: BorrowedFd<'_>, key: u64) -> io::Result<bool> {
 fn next_key(map: BorrowedFd<'_>, key: Option<u64>) -> io::Result<Option<u64>> {
     let mut next = 0u64;
     let key = key.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    let mut attr = MapElement { value: &raw mut next as u64, ..MapElement::at(map, key) };
+    let mut attr =
+        MapElement { value: &raw mut next as u64, ..MapElement::at(map.as_raw_fd(), key) };
     // SAFETY: the attribute is a valid prefix of union bpf_attr, of the size given. The kernel reads
     // and writes as many bytes as the map's keys have: eight, says the caller.
     let result = unsafe {

@@ -6,7 +6,7 @@ mod apart;
 mod fault;
 mod map;
 
-pub(crate) use apart::map_delete_apart;
+pub(crate) use apart::Apart;
 #[cfg(feature = "test-faults")]
 pub(crate) use fault::kill_myself;
 pub(crate) use map::{has_key, map_delete};
