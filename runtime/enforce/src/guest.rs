@@ -98,9 +98,8 @@ impl Guest {
         let id = guest.id();
         let (ring, data) = new_ring(ring_bytes)?;
         guest.records = Some(Records::new(ring));
-        let lock = guest.lock()?;
         let begun = fault::map(Point::EnterRing)
-            .and_then(|()| guest.pins.rings.begin_insert(id, &data, NO_EXIST, lock));
+            .and_then(|()| guest.pins.rings.begin_insert(id, &data, NO_EXIST));
         guest.entering_ring = Some(begun.map_err(|error| full(error, "RINGS"))?);
         let entry = Entry { flags: GUEST_SETUP, ..Entry::default() };
         fault::map(Point::EnterGuest)
@@ -113,12 +112,6 @@ impl Guest {
     /// The cgroup's id, the guest's key in every map.
     pub fn id(&self) -> u64 {
         self.cgroup.as_ref().map_or(0, Cgroup::id)
-    }
-
-    /// What is locked as long as it has a supervisor.
-    fn lock(&self) -> Result<BorrowedFd<'_>> {
-        let cgroup = self.cgroup.as_ref().ok_or_else(|| Error::new("find the guest's cgroup"))?;
-        Ok(cgroup.dir().as_fd())
     }
 
     /// The name of its cgroup, unique while it lives.
@@ -219,9 +212,8 @@ impl Guest {
         let Some(table) = self.prepared.as_ref().filter(|_| self.table.is_none()) else {
             return Err(unprepared());
         };
-        let lock = self.lock()?;
         let begun = fault::map(Point::EnterTable)
-            .and_then(|()| self.pins.tables.begin_insert(id, table.map(), 0, lock));
+            .and_then(|()| self.pins.tables.begin_insert(id, table.map(), 0));
         self.entering_table = Some(begun.map_err(|error| full(error, "TABLES"))?);
         Ok(())
     }

@@ -84,8 +84,9 @@ impl OfMaps {
         sys::has_key(self.data.fd().as_fd(), guest).unwrap_or(false)
     }
 
-    /// Begins to give a guest a map, whose cgroup is locked by `lock`: that is held until nothing can
-    /// come of it any more, so that nobody tidies up before. `flags` are those of bpf(2).
+    /// Begins to give a guest a map. `flags` are those of bpf(2). If this process is killed before the
+    /// entry is there, it may come after the next start has tidied up; then it is for `gc`, which
+    /// removes entries without a cgroup, and harms nobody: no other cgroup gets that id.
     ///
     /// # Errors
     /// If there is no process to be had.
@@ -94,10 +95,8 @@ impl OfMaps {
         guest: u64,
         map: &MapData,
         flags: u64,
-        lock: BorrowedFd<'_>,
     ) -> std::result::Result<Entering, MapError> {
-        let begun =
-            sys::Apart::update(self.data.fd().as_fd(), guest, map.fd().as_fd(), flags, lock);
+        let begun = sys::Apart::update(self.data.fd().as_fd(), guest, map.fd().as_fd(), flags);
         begun.map(|call| Entering { call, seen: false }).map_err(refused)
     }
 
@@ -200,13 +199,12 @@ mod tests {
         };
         let outer = sys::hash_of_maps("outer", 1, map().fd().as_fd()).unwrap();
         let outer = OfMaps::of(MapData::from_fd(outer).unwrap(), || "use it".into()).unwrap();
-        let lock = std::fs::File::open("/").unwrap();
-        let entering = outer.begin_insert(7, &map(), 0, lock.as_fd()).unwrap();
+        let entering = outer.begin_insert(7, &map(), 0).unwrap();
         let entering = entering.seen(|| outer.has(7)).unwrap();
         entering.map_or(Ok(()), Entering::finish).unwrap();
         assert!(outer.has(7));
 
-        let full = || outer.begin_insert(8, &map(), 0, lock.as_fd()).unwrap();
+        let full = || outer.begin_insert(8, &map(), 0).unwrap();
         let errno = |error: MapError| match error {
             MapError::SyscallError(error) => error.io_error.raw_os_error(),
             _ => None,

@@ -34,7 +34,7 @@ struct Call {
     value: RawFd,
     flags: u64,
     /// The descriptors that it keeps, sorted.
-    kept: [RawFd; 3],
+    kept: [RawFd; 2],
     /// [`PENDING`], an errno, or 0.
     result: AtomicI32,
 }
@@ -65,13 +65,13 @@ impl Apart {
             key,
             value: 0,
             flags: 0,
-            kept: [map; 3],
+            kept: [map; 2],
             result: AtomicI32::new(PENDING),
         })
     }
 
-    /// Begins to enter the map `value` at `key`, of eight bytes. `flags` are those of bpf(2). As long
-    /// as the call may have an effect, `lock` is open.
+    /// Begins to enter the map `value` at `key`, of eight bytes. `flags` are those of bpf(2). It is
+    /// entered also if this process is killed meanwhile.
     ///
     /// # Errors
     /// Of clone(2): then nothing was done.
@@ -80,11 +80,9 @@ impl Apart {
         key: u64,
         value: BorrowedFd<'_>,
         flags: u64,
-        lock: BorrowedFd<'_>,
     ) -> io::Result<Self> {
-        let [map, value, lock] = [map, value, lock].map(|fd| fd.as_raw_fd());
-        let mut kept = [map, value, lock];
-        kept.sort_unstable();
+        let (map, value) = (map.as_raw_fd(), value.as_raw_fd());
+        let kept = [map.min(value), map.max(value)];
         Self::begin(Call {
             command: BPF_MAP_UPDATE_ELEM,
             map,
@@ -230,7 +228,7 @@ extern "C" fn call_and_end(argument: *mut libc::c_void) -> libc::c_int {
 ///
 /// # Safety
 /// No other descriptor is anybody's.
-unsafe fn close_all_but(kept: &[RawFd; 3]) -> bool {
+unsafe fn close_all_but(kept: &[RawFd; 2]) -> bool {
     let mut low = 0;
     for &fd in kept {
         let fd = fd as usize;
@@ -262,7 +260,7 @@ mod tests {
 
     fn update(map: &OwnedFd, key: u64, value: &OwnedFd) -> Apart {
         const NO_EXIST: u64 = 1;
-        Apart::update(map.as_fd(), key, value.as_fd(), NO_EXIST, value.as_fd()).unwrap()
+        Apart::update(map.as_fd(), key, value.as_fd(), NO_EXIST).unwrap()
     }
 
     /// The errno that is answered in the end.
