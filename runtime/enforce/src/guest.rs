@@ -1,9 +1,10 @@
 //! A guest's life in the kernel's eyes.
 //!
 //! ```text
-//! create: cgroup, ring buffer, entry with GUEST_SETUP   everything denied but the worker's start
-//! arm:    table entry                                   the policy, in one step; again to replace it
-//! drop:   processes killed, entries gone, cgroup gone
+//! create:  cgroup, ring buffer, entry with GUEST_SETUP   everything denied but the worker's start
+//! prepare: the table in the kernel, programs held        the same
+//! arm:     table entry                                   the policy, in one step; again to replace it
+//! drop:    processes killed, entries gone, cgroup gone
 //! ```
 
 mod links;

@@ -28,6 +28,7 @@ use crate::{
 cases![
     a_dropped_guest_leaves_nothing,
     an_ended_guest_leaves_nothing_but_processes_that_end,
+    who_waits_for_the_kernel_is_let_go,
     a_thousand_guests_at_work_leave_nothing,
     a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up,
     limits_are_set_on_the_cgroup,
@@ -108,6 +109,20 @@ fn an_ended_guest_leaves_nothing_but_processes_that_end(lab: &Lab) -> Result<()>
     Ok(())
 }
 
+/// A guest that runs on does not keep the processes that brought its entries into the maps.
+fn who_waits_for_the_kernel_is_let_go(lab: &Lab) -> Result<()> {
+    let before = children()?;
+    let mut stage = lab.stage(POLICY, TREE)?;
+    let with = children()?;
+    nobody_waits(&mut stage.guest)?;
+    let new: BTreeSet<i32> = children()?.difference(&before).copied().collect();
+    // Nobody has waited for the actors, who run: those that are gone were the others.
+    let actors = [stage.inside.pid(), stage.outside.pid()];
+    ensure!(new.iter().all(|pid| actors.contains(&pid.cast_unsigned())), "{new:?}, not {actors:?}");
+    ensure!(with.is_superset(&new), "{new:?}, not {with:?}");
+    stage.allowed(&Do::Open(at(0, "yes"), R, Then::Close)).map(drop)
+}
+
 /// The children of this thread's process that it began itself.
 fn children() -> Result<BTreeSet<i32>> {
     let mut all = BTreeSet::new();
@@ -132,23 +147,15 @@ fn owned() -> Result<(BTreeMap<PathBuf, usize>, usize)> {
     Ok((descriptors, children.split_whitespace().count()))
 }
 
-/// Waits until the kernel has ended the calls that made a guest's entries: the threads that wait
-/// for them hold handles of the maps.
-fn nobody_waits() -> Result<()> {
+/// Waits until the kernel has ended the calls that made a guest's entries.
+fn nobody_waits(guest: &mut Guest) -> Result<()> {
     let begun = Instant::now();
-    loop {
-        let tasks = fs::read_dir("/proc/self/task").context("list the threads")?;
-        let waiting = tasks.flatten().any(|task| {
-            // One that has ended meanwhile does not wait.
-            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            matches!(name.trim_end(), "ring" | "table")
-        });
-        if !waiting {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < Duration::from_secs(60), "a thread waits for more than a minute");
-        std::thread::sleep(Duration::from_millis(5));
+    while guest.waiting().next().is_some() {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "they wait for more than a minute");
+        std::thread::sleep(Duration::from_millis(1));
+        guest.settle();
     }
+    Ok(())
 }
 
 /// In waves: two hundred live at the same moment, as many as the machine has memory for.
@@ -156,12 +163,12 @@ fn a_thousand_guests_at_work_leave_nothing(lab: &Lab) -> Result<()> {
     const WAVES: usize = 5;
     const THREADS: usize = 8;
     const EACH: usize = 25;
-    let first = lab.stage(POLICY, TREE)?;
+    let mut first = lab.stage(POLICY, TREE)?;
     first.reset()?;
     let (barrier, build) = (Barrier::new(THREADS), &lab.build);
     let policy = crate::stage::load(&format!("version = 1\n{POLICY}"))?;
     let root = open_path(&first.roots[0])?;
-    nobody_waits()?;
+    nobody_waits(&mut first.guest)?;
     let (before, had) = (left(&first)?, owned()?);
     let begin = || -> Result<(Guest, Actor)> {
         let mut guest = Guest::create(build, &Limits::default(), 4096).map_err(describe)?;
