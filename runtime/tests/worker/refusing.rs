@@ -95,6 +95,7 @@ fn a_supervisor_that_says_the_wrong_thing_or_nothing_ends_the_worker() {
     let run = Run::new(guests::hello());
     let artifact = run.compile(None).unwrap();
     let wrong = |channel: &Channel| {
+        started(channel);
         let _ = channel.receive::<FromWorker>(None);
         channel.send(&ToWorker::Start).unwrap();
         supervise(channel)
@@ -102,12 +103,18 @@ fn a_supervisor_that_says_the_wrong_thing_or_nothing_ends_the_worker() {
     let outcome = run.go_talking(&artifact.file, artifact.kind, wrong);
     assert_refused(&outcome, "Start instead of Armed");
     let silent = |channel: &Channel| {
+        started(channel);
         // The descriptor that comes with it goes: nobody answers for the filter.
         Said { messages: vec![channel.receive(None).unwrap()], ..Said::default() }
     };
     let outcome = run.go_talking(&artifact.file, artifact.kind, silent);
     assert_eq!(outcome.code(), 125, "{outcome:?}");
     assert!(outcome.stderr.contains("closed the control socket"), "{outcome:?}");
+}
+
+/// The first word of a worker.
+fn started(channel: &wasi_guard::protocol::Channel) {
+    assert_eq!(channel.receive::<FromWorker>(PATIENCE).unwrap(), FromWorker::Started);
 }
 
 /// Only the supervisor can answer for the filter: once its descriptor is closed, the kernel says
@@ -118,6 +125,7 @@ fn the_worker_keeps_no_descriptor_of_its_filter() {
     let run = Run::new(guests::hello());
     let artifact = run.compile(None).unwrap();
     let deaf = |channel: &Channel| {
+        started(channel);
         let (hardened, listener) = channel.receive_with::<FromWorker>(PATIENCE).unwrap();
         drop(listener.unwrap());
         channel.send(&ToWorker::Armed).unwrap();

@@ -174,7 +174,7 @@ fn audit_mode_runs_without_landlock_and_with_a_filter_that_lets_all_through() {
     let outcome = Run { mode: Mode::Audit, ..Run::new(guests::hello()) }.go();
     assert_eq!(outcome.code(), 0, "{outcome:?}");
     assert!(outcome.messages.contains(&FromWorker::Canary { errno: None }));
-    let Some(FromWorker::Loaded { layers }) = outcome.messages.get(2) else {
+    let Some(FromWorker::Loaded { layers }) = outcome.messages.get(3) else {
         panic!("{outcome:?}")
     };
     assert_eq!((layers.landlock, layers.seccomp), (None, Seccomp::Log));
