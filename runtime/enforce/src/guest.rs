@@ -97,10 +97,10 @@ impl Guest {
             ending: None,
         };
         let id = guest.id();
-        let (ring, data) = new_ring(ring_bytes)?;
-        guest.records = Some(Records::new(ring));
+        let records = Records::new(new_ring(ring_bytes)?);
         let begun = fault::map(Point::EnterRing)
-            .and_then(|()| guest.pins.rings.begin_insert(id, &data, NO_EXIST));
+            .and_then(|()| guest.pins.rings.begin_insert(id, records.as_fd(), NO_EXIST));
+        guest.records = Some(records);
         guest.entering_ring = Some(begun.map_err(|error| full(error, "RINGS"))?);
         let entry = Entry { flags: GUEST_SETUP, ..Entry::default() };
         fault::map(Point::EnterGuest)
@@ -214,7 +214,7 @@ impl Guest {
             return Err(unprepared());
         };
         let begun = fault::map(Point::EnterTable)
-            .and_then(|()| self.pins.tables.begin_insert(id, table.map(), 0));
+            .and_then(|()| self.pins.tables.begin_insert(id, table.map().fd().as_fd(), 0));
         self.entering_table = Some(begun.map_err(|error| full(error, "TABLES"))?);
         Ok(())
     }

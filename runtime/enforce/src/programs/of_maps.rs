@@ -93,10 +93,10 @@ impl OfMaps {
     pub(crate) fn begin_insert(
         &self,
         guest: u64,
-        map: &MapData,
+        map: BorrowedFd<'_>,
         flags: u64,
     ) -> std::result::Result<Entering, MapError> {
-        let begun = sys::Apart::update(self.data.fd().as_fd(), guest, map.fd().as_fd(), flags);
+        let begun = sys::Apart::update(self.data.fd().as_fd(), guest, map, flags);
         begun.map(|call| Entering { call, seen: false }).map_err(refused)
     }
 
@@ -199,12 +199,12 @@ mod tests {
         };
         let outer = sys::hash_of_maps("outer", 1, map().fd().as_fd()).unwrap();
         let outer = OfMaps::of(MapData::from_fd(outer).unwrap(), || "use it".into()).unwrap();
-        let entering = outer.begin_insert(7, &map(), 0).unwrap();
+        let entering = outer.begin_insert(7, map().fd().as_fd(), 0).unwrap();
         let entering = entering.seen(|| outer.has(7)).unwrap();
         entering.map_or(Ok(()), Entering::finish).unwrap();
         assert!(outer.has(7));
 
-        let full = || outer.begin_insert(8, &map(), 0).unwrap();
+        let full = || outer.begin_insert(8, map().fd().as_fd(), 0).unwrap();
         let errno = |error: MapError| match error {
             MapError::SyscallError(error) => error.io_error.raw_os_error(),
             _ => None,

@@ -14,6 +14,7 @@ use std::{
     sync::atomic::{AtomicI32, Ordering},
 };
 
+use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use syscalls::{Sysno, syscall3};
 
@@ -141,11 +142,19 @@ impl AsFd for Apart {
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        let process = || WaitId::PidFd(self.process.as_fd());
-        // Another error than that of a signal says that somebody else has waited for it.
-        while let Err(rustix::io::Errno::INTR) = waitid(process(), WaitIdOptions::EXITED) {}
-        // SAFETY: the process is gone, nobody else has the boxes.
-        unsafe { free(self.call, self.stack) }
+        let ended = loop {
+            match waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED) {
+                Err(Errno::INTR) => {}
+                // The kernel waits for children itself where nobody wants to hear of them, and says
+                // this when it has.
+                Err(Errno::CHILD) => break true,
+                ended => break ended.is_ok(),
+            }
+        };
+        if ended {
+            // SAFETY: the process is gone, nobody else has the boxes.
+            unsafe { free(self.call, self.stack) }
+        }
     }
 }
 
