@@ -19,6 +19,7 @@ use crate::{
 
 cases![
     before_the_policy_is_in_force_everything_is_denied,
+    a_table_that_is_only_prepared_decides_nothing,
     without_a_table_everything_is_denied,
     a_child_cgroup_is_guarded_too,
     a_task_in_the_parent_cgroup_is_denied_everything,
@@ -97,6 +98,49 @@ fn before_the_policy_is_in_force_everything_is_denied(lab: &Lab) -> Result<()> {
     stage.arm()?;
     stage.allowed(&open("yes"))?;
     stage.denied(&open("no"), Why::NotGranted)
+}
+
+/// In the steps of a start: prepared, on its way, in force.
+fn a_table_that_is_only_prepared_decides_nothing(lab: &Lab) -> Result<()> {
+    let mut setup = Setup::new(lab.directory()?, POLICY, TREE);
+    setup.armed = false;
+    let mut stage = setup.start(lab)?;
+    stage.reset()?;
+    ensure!(stage.guest.begin_arming().is_err(), "nothing is on its way into force");
+    ensure!(stage.guest.arm_prepared().is_err(), "nothing is in force");
+
+    let pins = |stage: &Stage| stage.guest.pins().pinned_tables();
+    let before = pins(&stage);
+    let first = stage.table()?;
+    stage.guest.prepare(&first).map_err(describe)?;
+    let one = pins(&stage);
+    ensure!(one.len() == before.len() + 1, "{one:?} after {before:?}");
+    all_denied(&stage, &stage.inside)?;
+
+    // Another one in its place; the first is given up.
+    stage.text = stage.text.replace("read = [\"yes\"]", "read = [\"yes\", \"other\"]");
+    stage.policy = crate::stage::load(&stage.text)?;
+    let second = stage.table()?;
+    stage.guest.prepare(&second).map_err(describe)?;
+    let other = pins(&stage);
+    ensure!(other.len() == one.len() && other != one, "{other:?} after {one:?}");
+    all_denied(&stage, &stage.inside)?;
+
+    stage.guest.begin_arming().map_err(describe)?;
+    ensure!(stage.guest.prepare(&first).is_err(), "another one is on its way");
+    stage.guest.arm_prepared().map_err(describe)?;
+    stage.records()?;
+    stage.allowed(&open("yes"))?;
+    stage.denied(&open("no"), Why::NotGranted)?;
+    ensure!(pins(&stage) == other, "{:?} after {other:?}", pins(&stage));
+
+    // One that never comes into force goes with its guest.
+    stage.guest.prepare(&first).map_err(describe)?;
+    ensure!(pins(&stage).len() == other.len() + 1, "{:?} after {other:?}", pins(&stage));
+    drop(stage);
+    let left = Pins::take(&lab.build).map_err(describe)?.context("no pins")?;
+    ensure!(left.pinned_tables() == before, "left: {:?}", left.pinned_tables());
+    Ok(())
 }
 
 fn without_a_table_everything_is_denied(lab: &Lab) -> Result<()> {
