@@ -16,6 +16,7 @@ use crate::program::guarded;
 pub(super) const CASES: &[Case] = &[
     Case { name: "signals_end_the_run_by_the_signal", run: signals },
     Case { name: "stop_and_continue", run: stop },
+    Case { name: "a_supervisor_sleeps_while_its_guest_waits", run: sleeps },
     Case { name: "signals_during_the_start", run: signals_during_the_start },
     Case { name: "killed_supervisor_takes_its_guest_along", run: killed_supervisor },
     Case { name: "gc_removes_what_a_killed_supervisor_left", run: gc },
@@ -38,13 +39,42 @@ fn signals(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// One letter (proc_pid_stat(5)).
+fn state(pid: i32) -> Result<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit(')').next().unwrap_or("").trim_start();
+    Ok(fields.chars().take(1).collect())
+}
+
+/// Of the processes that it has begun only the worker is left soon, and nothing wakes it.
+fn sleeps(lab: &Lab) -> Result<()> {
+    let mut live = guarded(&["run", "/guests/endless.wasm", "wait"]).start()?;
+    live.wait_for("started")?;
+    let pid = live.pid();
+    let children = || -> Result<usize> {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        Ok(children.split_whitespace().count())
+    };
+    let start = Instant::now();
+    while children()? != 1 {
+        ensure!(start.elapsed() < Duration::from_secs(10), "{} children", children()?);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let states: Vec<String> = (0..50)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            state(pid)
+        })
+        .collect::<Result<_>>()?;
+    let awake = states.iter().filter(|state| *state != "S").count();
+    ensure!(awake < 5, "it is awake: {states:?}");
+    live.signal(Signal::TERM)?;
+    live.outcome()?.ends_by(Signal::TERM)?.is_quiet()?;
+    lab.check_clean()
+}
+
 /// The terminal's stop holds the guest as well; after it the guest goes on.
 fn stop(lab: &Lab) -> Result<()> {
-    let state = |pid: i32| -> Result<String> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let fields = stat.rsplit(')').next().unwrap_or("").trim_start();
-        Ok(fields.chars().take(1).collect())
-    };
     let all = |wanted: &dyn Fn(&str) -> bool| -> Result<()> {
         let start = Instant::now();
         loop {
