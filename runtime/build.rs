@@ -25,13 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let path = format!("../policies/seccomp/{file}");
         println!("cargo::rerun-if-changed={path}");
         let rows = Rows::parse(&std::fs::read_to_string(&path)?)?;
-        writeln!(code, "pub(super) static {name}: &[&[Instruction]] = &[")?;
-        for program in filters::programs(&rows, unlisted)? {
-            writeln!(code, "    &[")?;
-            for it in program {
-                writeln!(code, "        ({}, {}, {}, {}),", it.code, it.jt, it.jf, it.k)?;
-            }
-            writeln!(code, "    ],")?;
+        writeln!(code, "pub(super) static {name}: &[Instruction] = &[")?;
+        for it in filters::program(&rows, unlisted)? {
+            writeln!(code, "    ({}, {}, {}, {}),", it.code, it.jt, it.jf, it.k)?;
         }
         writeln!(code, "];")?;
         if name == "RUN" {

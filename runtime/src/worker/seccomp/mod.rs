@@ -55,19 +55,19 @@ pub enum List {
 }
 
 impl List {
-    /// Its filters for this process, in the order of their installation.
-    fn filters(self) -> impl Iterator<Item = BpfProgram> {
+    /// Its filter for this process.
+    fn filter(self) -> BpfProgram {
         let own = std::process::id();
         let here = move |&(code, jt, jf, k): &Instruction| {
             let k = if code == IF_EQUAL && k == OWN_PID { own } else { k };
             sock_filter { code, jt, jf, k }
         };
-        let programs = match self {
+        let program = match self {
             Self::Run => built::RUN,
             Self::Compile => built::COMPILE,
             Self::Parse => built::PARSE,
         };
-        programs.iter().map(move |program| program.iter().map(here).collect())
+        program.iter().map(here).collect()
     }
 
     #[cfg(test)]
@@ -126,10 +126,7 @@ pub enum SeccompError {
 /// See [`SeccompError`].
 pub fn install(list: List) -> Result<(), SeccompError> {
     check_architecture()?;
-    for program in list.filters() {
-        seccompiler::apply_filter_all_threads(&program).map_err(SeccompError::Install)?;
-    }
-    Ok(())
+    seccompiler::apply_filter_all_threads(&list.filter()).map_err(SeccompError::Install)
 }
 
 /// Puts the guest's list into force for this thread and all that it will start, for good. About what
@@ -140,12 +137,7 @@ pub fn install(list: List) -> Result<(), SeccompError> {
 /// See [`SeccompError`].
 pub fn install_asking() -> Result<OwnedFd, SeccompError> {
     check_architecture()?;
-    let mut programs: Vec<_> = List::Run.filters().collect();
-    let last = programs.pop().unwrap_or_default();
-    for program in programs {
-        seccompiler::apply_filter(&program).map_err(SeccompError::Install)?;
-    }
-    sys::filter_with_listener(&last).map_err(SeccompError::Listen)
+    sys::filter_with_listener(&List::Run.filter()).map_err(SeccompError::Listen)
 }
 
 const fn check_architecture() -> Result<(), SeccompError> {

@@ -2,8 +2,8 @@
 //! call is let through only if another row says so.
 
 use super::super::List;
-use super::super::filters::programs;
-use super::random::answer;
+use super::super::filters::program;
+use super::random::{answer, meant};
 use super::*;
 
 /// Arguments for which every condition of the row holds, and all other bits are `rest`.
@@ -33,7 +33,7 @@ fn bent(row: &Row, args: [u64; 6]) -> Vec<[u64; 6]> {
 }
 
 fn number(syscall: &str) -> i64 {
-    super::number(syscall).unwrap() as i64
+    super::number(syscall).unwrap().into()
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_bent_argument_is_let_through_only_by_another_row() {
     for list in [List::Run, List::Compile, List::Parse] {
         let unlisted = list.unlisted();
         let rows = Rows::parse(list.text()).unwrap();
-        let filters = programs(&rows, unlisted).unwrap();
+        let filter = program(&rows, unlisted).unwrap();
         let allows = |call: &str, args: &[u64; 6]| {
             let same = rows.allow.iter().filter(|row| row.syscall == call);
             same.clone().any(|row| row.args.iter().all(|condition| condition.holds(args)))
@@ -51,10 +51,10 @@ fn a_bent_argument_is_let_through_only_by_another_row() {
             let call = number(&row.syscall);
             for rest in [0, u64::MAX] {
                 let args = fitting(row, rest);
-                let whole = answer(&filters, call, &args);
+                let whole = answer(&filter, call, &args);
                 assert_eq!(whole, libc::SECCOMP_RET_ALLOW, "{} {args:x?}", row.syscall);
                 for args in bent(row, args) {
-                    let through = answer(&filters, call, &args) == libc::SECCOMP_RET_ALLOW;
+                    let through = answer(&filter, call, &args) == libc::SECCOMP_RET_ALLOW;
                     assert_eq!(through, allows(&row.syscall, &args), "{} {args:x?}", row.syscall);
                     tried += usize::from(!through);
                 }
@@ -70,14 +70,37 @@ fn no_call_but_those_of_the_rows_is_let_through() {
     for list in [List::Run, List::Compile, List::Parse] {
         let unlisted = list.unlisted();
         let rows = Rows::parse(list.text()).unwrap();
-        let filters = programs(&rows, unlisted).unwrap();
+        let filter = program(&rows, unlisted).unwrap();
         let listed: BTreeSet<i64> = rows.allow.iter().map(|row| number(&row.syscall)).collect();
         for call in (0..1024).filter(|call| !listed.contains(call)) {
             for rest in [0, 1, u64::MAX] {
-                let verdict = answer(&filters, call, &[rest; 6]);
+                let verdict = answer(&filter, call, &[rest; 6]);
                 assert_ne!(verdict, libc::SECCOMP_RET_ALLOW, "{list:?} {call} {rest:x}");
                 assert_ne!(verdict, libc::SECCOMP_RET_LOG, "{list:?} {call} {rest:x}");
             }
+        }
+    }
+}
+
+#[test]
+fn each_number_is_answered_as_the_rows_say() {
+    for list in [List::Run, List::Compile, List::Parse] {
+        let unlisted = list.unlisted();
+        let rows = Rows::parse(list.text()).unwrap();
+        let filter = program(&rows, unlisted).unwrap();
+        for call in 0..1024 {
+            let name = syscalls::Sysno::new(call).map_or("", |call| call.name());
+            for rest in [0, 1, u64::MAX] {
+                let args = [rest; 6];
+                let verdict = answer(&filter, call as i64, &args);
+                assert_eq!(verdict, meant(&rows, unlisted, name, &args), "{list:?} {call} {name}");
+            }
+        }
+        let last = answer(&filter, 0x3fff_ffff, &[0; 6]);
+        assert_eq!(last, meant(&rows, unlisted, "", &[0; 6]), "{list:?}");
+        for call in [0x4000_0000, 0x4000_0001, 0x8000_0000, 0xffff_ffff_i64] {
+            let verdict = answer(&filter, call, &[0; 6]);
+            assert_eq!(verdict, libc::SECCOMP_RET_KILL_PROCESS, "{list:?} {call:x}");
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use seccompiler::{
+    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule,
+};
 use serde::Deserialize;
-use serde_json::{Value, json};
+
+use super::filters::{FilterError, Verdict};
 
 /// The rows of one list.
 #[derive(Debug, Deserialize)]
@@ -68,9 +72,9 @@ enum Errno {
 }
 
 impl Errno {
-    const fn parts(self) -> (&'static str, i32) {
+    const fn number(self) -> u32 {
         match self {
-            Self::NoSys => ("ENOSYS", libc::ENOSYS),
+            Self::NoSys => libc::ENOSYS as u32,
         }
     }
 }
@@ -217,37 +221,40 @@ impl Rows {
         Ok(())
     }
 
-    /// The filters for `seccompiler::compile_from_json`, by names that sort in the order of
-    /// installation. With [`Unlisted::Asked`]
-    /// the last filter's verdict on what it does not list is `trace`, which the caller replaces.
-    #[must_use]
-    pub(crate) fn to_json(&self, unlisted: Unlisted) -> String {
-        let mut filters = BTreeMap::new();
-        if unlisted == Unlisted::Denied && !self.kill.is_empty() {
-            let calls = self.kill.iter().map(|row| json!({ "syscall": row.syscall })).collect();
-            filters
-                .insert("1-kill".to_owned(), filter("allow".into(), "kill_process".into(), calls));
+    /// What becomes of the calls that rows name, by their numbers.
+    ///
+    /// # Errors
+    /// If there is no such call, or the filter library does not accept a condition.
+    pub(crate) fn verdicts(
+        &self,
+        unlisted: Unlisted,
+    ) -> Result<BTreeMap<u32, Verdict>, FilterError> {
+        let mut verdicts = BTreeMap::new();
+        if unlisted == Unlisted::Denied {
+            for row in &self.kill {
+                let verdict = Verdict::Always(SeccompAction::KillProcess.into());
+                verdicts.insert(number(&row.syscall)?, verdict);
+            }
         }
-        let mut answers: BTreeMap<&str, (i32, Vec<Value>)> = BTreeMap::new();
         for row in &self.answer {
-            let (name, number) = row.errno.parts();
-            let calls = &mut answers.entry(name).or_insert((number, Vec::new())).1;
-            calls.push(json!({ "syscall": row.syscall }));
+            let verdict = Verdict::Always(SeccompAction::Errno(row.errno.number()).into());
+            verdicts.insert(number(&row.syscall)?, verdict);
         }
-        for (name, (number, calls)) in answers {
-            let name = format!("2-answer-{name}");
-            filters.insert(name, filter("allow".into(), errno(number), calls));
+        for row in &self.allow {
+            let call = number(&row.syscall)?;
+            if row.args.is_empty() {
+                verdicts.insert(call, Verdict::Always(SeccompAction::Allow.into()));
+                continue;
+            }
+            let rule = row.rule()?;
+            // No call stands in rows of two kinds (`check`).
+            if let Verdict::If(rules) =
+                verdicts.entry(call).or_insert_with(|| Verdict::If(Vec::new()))
+            {
+                rules.push(rule);
+            }
         }
-        // Let through here what the filter above answers: of two errnos the kernel would take the
-        // one of the filter that was installed last.
-        let answered = self.answer.iter().map(|row| json!({ "syscall": row.syscall }));
-        let calls = self.allow.iter().map(Row::to_json).chain(answered).collect();
-        let default = match unlisted {
-            Unlisted::Denied => errno(libc::EACCES),
-            Unlisted::Asked => json!({ "trace": 0 }),
-        };
-        filters.insert("3-allow".to_owned(), filter(default, "allow".into(), calls));
-        json!(filters).to_string()
+        Ok(verdicts)
     }
 
     /// Numbers of the calls that are let through until the module is loaded, with the conditions
@@ -259,7 +266,8 @@ impl Rows {
         let conditions = |row: &Row| {
             row.args.iter().map(|it| (it.index, it.looked_at(), it.value.number())).collect()
         };
-        self.load.iter().map(|row| Ok((number(&row.syscall)?, conditions(row)))).collect()
+        let row = |row: &Row| Ok((number(&row.syscall)? as usize, conditions(row)));
+        self.load.iter().map(row).collect()
     }
 
     /// Numbers of the calls that end the process.
@@ -267,34 +275,22 @@ impl Rows {
     /// # Errors
     /// If there is no such call.
     pub(crate) fn kill_numbers(&self) -> Result<Vec<usize>, ListError> {
-        self.kill.iter().map(|row| number(&row.syscall)).collect()
+        self.kill.iter().map(|row| Ok(number(&row.syscall)? as usize)).collect()
     }
 }
 
 /// A `load` row.
 type Loading = (usize, Vec<(u8, u64, u64)>);
 
-fn number(syscall: &str) -> Result<usize, ListError> {
+fn number(syscall: &str) -> Result<u32, ListError> {
     let call: syscalls::Sysno =
         syscall.parse().map_err(|()| wrong(syscall, "there is no such system call"))?;
-    Ok(call as usize)
-}
-
-fn filter(mismatch: Value, matched: Value, calls: Vec<Value>) -> Value {
-    json!({ "mismatch_action": mismatch, "match_action": matched, "filter": calls })
-}
-
-fn errno(number: i32) -> Value {
-    json!({ "errno": number })
+    Ok(call as u32)
 }
 
 impl Row {
-    fn to_json(&self) -> Value {
-        if self.args.is_empty() {
-            return json!({ "syscall": self.syscall });
-        }
-        let args: Vec<_> = self.args.iter().map(Condition::to_json).collect();
-        json!({ "syscall": self.syscall, "args": args })
+    fn rule(&self) -> Result<SeccompRule, BackendError> {
+        SeccompRule::new(self.args.iter().map(Condition::built).collect::<Result<_, _>>()?)
     }
 }
 
@@ -330,16 +326,13 @@ impl Condition {
         argument.is_some_and(|argument| argument & self.looked_at() == self.value.number())
     }
 
-    fn to_json(&self) -> Value {
-        let op = match self.mask {
-            Some(mask) => json!({ "masked_eq": mask }),
-            None => json!("eq"),
-        };
+    fn built(&self) -> Result<SeccompCondition, BackendError> {
         let width = match self.width {
-            Width::Dword => "dword",
-            Width::Qword => "qword",
+            Width::Dword => SeccompCmpArgLen::Dword,
+            Width::Qword => SeccompCmpArgLen::Qword,
         };
-        json!({ "index": self.index, "type": width, "op": op, "val": self.value.number() })
+        let op = self.mask.map_or(SeccompCmpOp::Eq, SeccompCmpOp::MaskedEq);
+        SeccompCondition::new(self.index, width, op, self.value.number())
     }
 }
 
