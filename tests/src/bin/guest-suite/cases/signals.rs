@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use wasi_guard_enforce::cgroup;
 
@@ -39,35 +39,52 @@ fn signals(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// One letter (proc_pid_stat(5)).
-fn state(pid: i32) -> Result<String> {
+/// Fields of proc_pid_stat(5), from the third on, which is the state.
+fn stat(pid: i32) -> Result<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit(')').next().unwrap_or("").trim_start();
-    Ok(fields.chars().take(1).collect())
+    let fields = stat.rsplit(')').next().unwrap_or("");
+    Ok(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Of the processes that it has begun only the worker is left soon, and nothing wakes it.
+/// What a process has had so far: ticks of processor time, and how often it was given a processor.
+fn used(pid: i32) -> Result<(u64, u64)> {
+    let fields = stat(pid)?;
+    let field =
+        |at: usize| -> Result<u64> { Ok(fields.get(at - 3).context("a field of stat")?.parse()?) };
+    // utime and stime.
+    let ticks = field(14)? + field(15)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let switches = status
+        .lines()
+        .filter_map(|line| line.split_once("ctxt_switches:"))
+        .map(|(_, count)| Ok(count.trim().parse::<u64>()?))
+        .sum::<Result<_>>()?;
+    Ok((ticks, switches))
+}
+
+/// Soon it has no process beside the worker, and neither runs nor wakes.
 fn sleeps(lab: &Lab) -> Result<()> {
     let mut live = guarded(&["run", "/guests/endless.wasm", "wait"]).start()?;
     live.wait_for("started")?;
     let pid = live.pid();
-    let children = || -> Result<usize> {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        Ok(children.split_whitespace().count())
+    let children = || -> Result<String> {
+        Ok(fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?)
     };
     let start = Instant::now();
-    while children()? != 1 {
-        ensure!(start.elapsed() < Duration::from_secs(10), "{} children", children()?);
-        std::thread::sleep(Duration::from_millis(10));
+    loop {
+        let before = used(pid)?;
+        std::thread::sleep(Duration::from_millis(500));
+        let after = used(pid)?;
+        let children = children()?;
+        // One that looks again and again is given a processor thousands of times meanwhile, or
+        // keeps it.
+        let rests = after.0 <= before.0 + 2 && after.1 <= before.1 + 10;
+        if rests && children.split_whitespace().count() == 1 {
+            break;
+        }
+        let state = format!("children {children:?}, ticks and switches {before:?}, {after:?}");
+        ensure!(start.elapsed() < Duration::from_secs(30), "it does not come to rest: {state}");
     }
-    let states: Vec<String> = (0..50)
-        .map(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            state(pid)
-        })
-        .collect::<Result<_>>()?;
-    let awake = states.iter().filter(|state| *state != "S").count();
-    ensure!(awake < 5, "it is awake: {states:?}");
     live.signal(Signal::TERM)?;
     live.outcome()?.ends_by(Signal::TERM)?.is_quiet()?;
     lab.check_clean()
@@ -78,7 +95,8 @@ fn stop(lab: &Lab) -> Result<()> {
     let all = |wanted: &dyn Fn(&str) -> bool| -> Result<()> {
         let start = Instant::now();
         loop {
-            let states: Vec<_> =
+            let state = |pid| Ok(stat(pid)?.into_iter().next().unwrap_or_default());
+            let states: Vec<String> =
                 lab::processes()?.iter().map(|(pid, _)| state(*pid)).collect::<Result<_>>()?;
             if states.len() == 2 && states.iter().all(|state| wanted(state)) {
                 return Ok(());
