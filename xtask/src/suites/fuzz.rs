@@ -24,7 +24,9 @@ pub(super) fn run(context: &Context) -> Result<Counts> {
                 counts.passed += 1;
             }
             Err(error) => {
-                println!("FAILED {target}: {error:#}");
+                let line = format!("{target}: {error:#}");
+                println!("FAILED {line}");
+                context.keep_failure("fuzz", &line);
                 counts.failed += 1;
             }
         }

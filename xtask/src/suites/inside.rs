@@ -198,14 +198,25 @@ impl Inside {
             Ok(status) => status,
             Err(error) => {
                 // What passed before the machine failed stays counted.
-                voice.say(&format!("FAILED {program} on {}: {error:#}", self.series));
-                let mut counts = count(&String::from_utf8_lossy(&output));
+                let output = String::from_utf8_lossy(&output);
+                keep_failures(context, voice, &output);
+                let line = format!("FAILED {program} on {}: {error:#}", self.series);
+                voice.say(&line);
+                context.keep_failure(voice.name(), &line);
+                let mut counts = count(&output);
                 counts.failed += 1;
                 return Ok(counts);
             }
         };
         let output = String::from_utf8(output).context("the suite's output is not UTF-8")?;
+        keep_failures(context, voice, &output);
         settle(program, &output, status)
+    }
+}
+
+fn keep_failures(context: &Context, voice: &Voice, output: &str) {
+    for line in output.lines().filter(|line| line.starts_with("FAILED ")) {
+        context.keep_failure(voice.name(), line);
     }
 }
 

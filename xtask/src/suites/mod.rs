@@ -109,6 +109,7 @@ pub struct Context {
     kernel_files: OnceLock<FileSet>,
     guest_files: OnceLock<FileSet>,
     fault_files: OnceLock<FileSet>,
+    failures: Mutex<Vec<String>>,
 }
 
 impl Context {
@@ -120,7 +121,15 @@ impl Context {
             kernel_files: OnceLock::new(),
             guest_files: OnceLock::new(),
             fault_files: OnceLock::new(),
+            failures: Mutex::default(),
         }
+    }
+
+    /// Keeps what failed, to be said again at the end: between it and the end lie thousands of
+    /// lines, of which a log may keep the last ones only.
+    fn keep_failure(&self, suite: &str, line: &str) {
+        let line = format!("{suite}: {line}");
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
     fn lab(&self) -> Result<&Lab> {
@@ -166,7 +175,7 @@ pub fn run(context: &Context, filter: &str) -> Result<Counts> {
             Place::Host(run) => {
                 println!("\n=== {}: {} ===", suite.name, suite.what);
                 let start = Instant::now();
-                rows.push(finished(suite, start, run(context)));
+                rows.push(finished(context, suite, start, run(context)));
             }
             Place::Machine(inside) => waiting.push((suite, *inside)),
         }
@@ -179,6 +188,10 @@ pub fn run(context: &Context, filter: &str) -> Result<Counts> {
         row(name, *counts, *time);
     }
     row("all", total, start.elapsed());
+    let failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    if !failures.is_empty() {
+        println!("\nwhat failed:\n{}", failures.join("\n"));
+    }
     Ok(total)
 }
 
@@ -196,14 +209,14 @@ fn in_machines(context: &Context, suites: &[(&Suite, Inside)]) -> Vec<Row> {
         let prepared = context.lab().and_then(|lab| lab.prepare(inside.series));
         match prepared.and_then(|()| inside.program.files(context)) {
             Ok(_) => ready.push((suite, inside)),
-            Err(error) => rows.push(finished(suite, start, Err(error))),
+            Err(error) => rows.push(finished(context, suite, start, Err(error))),
         }
     }
     let done = Mutex::new(rows);
     at_once(ready, MACHINES, |(suite, inside)| {
         let start = Instant::now();
         let result = inside.run(context, &Voice::new(suite.name));
-        let row = finished(suite, start, result);
+        let row = finished(context, suite, start, result);
         done.lock().unwrap_or_else(PoisonError::into_inner).push(row);
     });
     done.into_inner().unwrap_or_else(PoisonError::into_inner)
@@ -225,20 +238,16 @@ fn at_once<T: Send>(items: Vec<T>, most: usize, each: impl Fn(T) + Sync) {
     });
 }
 
-fn finished(suite: &Suite, start: Instant, result: Result<Counts>) -> Row {
-    let counts = match result {
+fn finished(context: &Context, suite: &Suite, start: Instant, result: Result<Counts>) -> Row {
+    let problem = match result {
         // Nothing ran, so nothing was shown.
-        Ok(Counts { passed: 0, failed: 0 }) => {
-            println!("FAILED {}: it ran no test", suite.name);
-            Counts { passed: 0, failed: 1 }
-        }
-        Ok(counts) => counts,
-        Err(error) => {
-            println!("FAILED {}: {error:#}", suite.name);
-            Counts { passed: 0, failed: 1 }
-        }
+        Ok(Counts { passed: 0, failed: 0 }) => "it ran no test".to_owned(),
+        Ok(counts) => return (suite.name, counts, start.elapsed()),
+        Err(error) => format!("{error:#}"),
     };
-    (suite.name, counts, start.elapsed())
+    println!("FAILED {}: {problem}", suite.name);
+    context.keep_failure(suite.name, &problem);
+    (suite.name, Counts { passed: 0, failed: 1 }, start.elapsed())
 }
 
 fn row(name: &str, counts: Counts, time: Duration) {

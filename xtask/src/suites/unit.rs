@@ -18,6 +18,9 @@ pub(super) fn run(context: &Context) -> Result<Counts> {
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read what cargo test prints")?;
         println!("{line}");
+        if line.starts_with("test ") && line.ends_with(" ... FAILED") {
+            context.keep_failure("unit", &line);
+        }
         if let Some(result) = result_line(&line) {
             counts.add(result);
         }
@@ -25,7 +28,9 @@ pub(super) fn run(context: &Context) -> Result<Counts> {
     let status = child.wait().context("cannot wait for cargo test")?;
     if !status.success() && counts.failed == 0 {
         // It did not compile, or a test program crashed.
-        println!("FAILED cargo test: {status}");
+        let line = format!("cargo test: {status}");
+        println!("FAILED {line}");
+        context.keep_failure("unit", &line);
         counts.failed = 1;
     }
     Ok(counts)

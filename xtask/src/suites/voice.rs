@@ -16,6 +16,11 @@ impl Voice {
         Self { name }
     }
 
+    /// The suite.
+    pub(super) const fn name(self) -> &'static str {
+        self.name
+    }
+
     /// Says something on standard output.
     pub(super) fn say(self, text: &str) {
         let mut lines = self.lines(Stream::Stdout);
