@@ -15,8 +15,8 @@ use super::list::{ListError, Rows, Unlisted};
 
 /// `BPF_LD | BPF_W | BPF_ABS`, `BPF_RET | BPF_K`, and of `BPF_JMP`: `BPF_JA` and
 /// `BPF_JGE | BPF_K` (uapi/linux/bpf_common.h).
-const LOAD: u16 = 0x20;
-const RETURN: u16 = 0x06;
+pub(crate) const LOAD: u16 = 0x20;
+pub(crate) const RETURN: u16 = 0x06;
 const JUMP: u16 = 0x05;
 const IF_AT_LEAST: u16 = 0x35;
 
@@ -72,7 +72,7 @@ fn architecture() -> Result<BpfProgram, BackendError> {
 }
 
 /// Code for the numbers from one on, up to the next range's. No code leaves its end.
-type Range = (u32, BpfProgram);
+pub(crate) type Range = (u32, BpfProgram);
 
 /// Numbers that no row names are `otherwise`; from [`X32`] on they end the process.
 fn ranges(verdicts: BTreeMap<u32, Verdict>, otherwise: u32) -> Vec<Range> {
@@ -109,7 +109,7 @@ fn conditional(rules: Vec<SeccompRule>, otherwise: u32) -> BpfProgram {
 }
 
 /// Goes to the range of the number that is loaded.
-fn halve(ranges: &[Range]) -> BpfProgram {
+pub(crate) fn halve(ranges: &[Range]) -> BpfProgram {
     let (low, high) = ranges.split_at(ranges.len() / 2);
     let ([_, ..], Some((first, _))) = (low, high.first()) else {
         return ranges.iter().flat_map(|(_, code)| code.clone()).collect();
@@ -128,6 +128,6 @@ fn halve(ranges: &[Range]) -> BpfProgram {
     code
 }
 
-const fn step(code: u16, k: u32) -> sock_filter {
+pub(crate) const fn step(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use seccompiler::sock_filter;
 
-use super::super::filters::program;
+use super::super::filters::{LOAD, RETURN, Range, halve, program, step};
 use super::*;
 
 const CALLS: [(&str, i64); 5] = [
@@ -79,6 +79,24 @@ proptest! {
     fn no_text_is_a_panic(text in "(\\[\\[(allow|kill|deny)\\]\\]|[a-z]+ ?= ?|[0-9\"'{}\\[\\],.]|\\PC|\n){0,40}") {
         if let Err(error) = Rows::parse(&text) {
             prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+/// Code so long that no condition can jump over it.
+#[test]
+fn a_range_is_found_behind_long_ones() {
+    for steps in [0, 100, 253, 254, 255, 256, 1000] {
+        let range = |number: u32| -> Range {
+            let mut code = vec![step(LOAD, 0); steps];
+            code.push(step(RETURN, number));
+            (number * 3, code)
+        };
+        let mut filter = vec![step(LOAD, 0)];
+        filter.extend(halve(&(0..20).map(range).collect::<Vec<_>>()));
+        for call in 0..100 {
+            let found = (call / 3).min(19) as u32;
+            assert_eq!(answer(&filter, call, &[0; 6]), found, "{steps} {call}");
         }
     }
 }
