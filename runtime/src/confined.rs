@@ -2,12 +2,10 @@
 //! objects: how it is started, and how it ends.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,6 +20,7 @@ use wasi_guard_enforce::{
 };
 
 use crate::compile::worker_command;
+use crate::program::{BUILD, WorkerProgram};
 use crate::protocol::WORKER_NAME;
 
 /// How long a process that has answered may take to end by itself: its own status says more than
@@ -54,42 +53,47 @@ enum Started {
 
 impl Confined {
     /// Starts `worker` with these descriptors, in the caller's namespaces.
-    pub(crate) fn plain(worker: &Path, descriptors: Vec<(OwnedFd, RawFd)>) -> Result<Self, Error> {
+    pub(crate) fn plain(
+        worker: &WorkerProgram,
+        descriptors: Vec<(OwnedFd, RawFd)>,
+    ) -> Result<Self, Error> {
         // The caller's copies of the descriptors go with the command, so that the worker's death
         // is seen.
-        let mut command = worker_command(worker, descriptors);
+        let mut command = worker_command(worker.path(), descriptors);
         // Only a crash writes to stdout or stderr, and it must not appear in the guest's output.
         command.stdin(Stdio::null()).stdout(io::stderr()).stderr(Stdio::inherit());
-        let child = command.spawn().map_err(|error| not_here(error, worker))?;
+        let child = command.spawn().map_err(|error| Error {
+            cause: error.to_string(),
+            hint: Some(format!("is {} executable here?", worker.path().display())),
+        })?;
         Ok(Self(Started::Plain(child)))
     }
 
     /// Starts it in namespaces of its own, with no network. There is no way around them: what the
     /// host does not allow is an error.
     pub(crate) fn isolated(
-        worker: &Path,
+        worker: &WorkerProgram,
         identity: Identity,
         descriptors: Vec<(OwnedFd, RawFd)>,
     ) -> Result<Self, Error> {
-        let executable = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(worker);
-        let executable = executable.map_err(|error| not_here(error, worker))?;
         let nothing = File::open("/dev/null")?;
         let stderr = io::stderr();
         let mut given: Vec<(BorrowedFd<'_>, RawFd)> =
             vec![(nothing.as_fd(), libc::STDIN_FILENO), (stderr.as_fd(), libc::STDOUT_FILENO)];
         given.extend(descriptors.iter().map(|(fd, number)| (fd.as_fd(), *number)));
         let name = CString::new(WORKER_NAME).map_err(io::Error::from)?;
+        let build = CString::new(BUILD).map_err(io::Error::from)?;
         let environment = fault::environment();
         let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
         let request = spawn::Request {
-            arguments: &[&name],
+            arguments: &[&name, &build],
             environment: &environment,
             descriptors: &given,
             isolation: Some(Isolation { identity, network: true }),
         };
         // For the maps of ids, which are root's where the executable has file capabilities.
         let _root = AsRoot::enter().map_err(of_enforce)?;
-        let process = spawn::spawn(None, &executable, &request).map_err(of_enforce)?;
+        let process = spawn::spawn(None, worker.file(), &request).map_err(of_enforce)?;
         Ok(Self(Started::Isolated(process)))
     }
 
@@ -150,13 +154,6 @@ fn status(ended: Ended) -> ExitStatus {
         Ended::Exited(code) => code << 8,
         Ended::Killed(signal) => signal,
     })
-}
-
-fn not_here(error: io::Error, worker: &Path) -> Error {
-    Error {
-        cause: error.to_string(),
-        hint: Some(format!("is {} executable here?", worker.display())),
-    }
 }
 
 fn of_enforce(error: wasi_guard_enforce::Error) -> Error {

@@ -1,18 +1,16 @@
-//! The `wasi-guard` executable: the command line, or, under the worker's name, a worker.
+//! The `wasi-guard` executable: the command line and the supervisor. Workers are
+//! `wasi-guard-worker`, so that this program is a small one: whatever of a program has an address
+//! in it is written anew at each start, and most of that is the compiler's.
 
-use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-#[cfg(all(target_feature = "crt-static", not(getrandom_backend = "linux_getrandom")))]
-compile_error!(
-    "a static wasi-guard takes --cfg getrandom_backend=\"linux_getrandom\", which .cargo/config.toml \
-     has; flags from elsewhere (RUSTFLAGS) replace those"
-);
+wasi_guard::check_static!();
+
+/// Where the programs are linked dynamically, a worker may map the libraries that its supervisor has
+/// mapped (`Marks::runtime`). This is of the one that nothing else here needs, libm.
+#[used]
+static OF_THE_WORKERS_LIBRARY: fn(f64) -> f64 = f64::sin;
 
 fn main() -> ExitCode {
-    let name = std::env::args_os().next();
-    if name.is_some_and(|name| name.as_bytes() == wasi_guard::protocol::WORKER_NAME.as_bytes()) {
-        return wasi_guard::worker::main();
-    }
     wasi_guard::cli::main()
 }

@@ -76,7 +76,7 @@ impl Actor {
     /// # Errors
     /// If the kernel refuses, or the actor does not answer.
     pub fn outside(handles: &[(BorrowedFd<'_>, u8)]) -> Result<Self> {
-        let executable = File::open("/proc/self/exe").context("open /proc/self/exe")?;
+        let executable = own_program()?;
         Self::start(handles, |request| spawn::spawn(None, &executable, request))
     }
 
@@ -189,4 +189,12 @@ pub fn describe(error: wasi_guard_enforce::Error) -> anyhow::Error {
         Some(source) => anyhow!("{outer}: {source}"),
         None => anyhow!(outer),
     }
+}
+
+/// This program, which is started again in guarded cgroups.
+///
+/// # Errors
+/// If it cannot be opened.
+pub fn own_program() -> Result<File> {
+    File::open("/proc/self/exe").context("open /proc/self/exe")
 }

@@ -1,6 +1,7 @@
 //! The project's tree and its cargo.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -68,12 +69,37 @@ impl Project {
         process::run(&mut command)
     }
 
-    /// Builds `wasi-guard` as it is installed: one file, which needs no library and starts faster. A
-    /// build with [`Self::build_release`] puts a dynamically linked one in its place.
+    /// Builds `wasi-guard` as it is installed: programs that need no library and start faster. A
+    /// build with [`Self::build_release`] puts dynamically linked ones in their place.
     pub fn build_product(&self) -> Result<()> {
-        let words = ["rustc", "--release", "--package=wasi-guard", "--bin=wasi-guard"];
-        let mut command = self.cargo(words);
-        process::run(command.args(["--", "-C", "target-feature=+crt-static"]))
+        for program in PRODUCT {
+            let words = ["rustc", "--release", "--package=wasi-guard", "--bin", program];
+            let mut command = self.cargo(words);
+            process::run(command.args(["--", "-C", "target-feature=+crt-static"]))?;
+        }
+        Ok(())
+    }
+
+    /// The programs of the product, as they were built last.
+    pub fn product(&self) -> [PathBuf; 2] {
+        PRODUCT.map(|program| self.release_program(program))
+    }
+
+    /// Copies the programs of the product to `name` and `name-worker` in the target directory, for
+    /// they are built again with other features.
+    ///
+    /// # Errors
+    /// If they are not there or cannot be copied.
+    pub fn put_aside(&self, name: &str) -> Result<[PathBuf; 2]> {
+        let [supervisor, worker] = PRODUCT;
+        let copy = |program: &str, name: String| -> Result<PathBuf> {
+            let aside = self.target.join(name);
+            fs::copy(self.release_program(program), &aside)
+                .with_context(|| format!("cannot put {program} aside as {}", aside.display()))?;
+            Ok(aside)
+        };
+        let supervisor = copy(supervisor, name.to_owned())?;
+        Ok([supervisor, copy(worker, format!("{name}-worker"))?])
     }
 
     /// A program that `build_release` or `build_product` made.
@@ -81,6 +107,9 @@ impl Project {
         self.target.join("release").join(name)
     }
 }
+
+/// Supervisor and worker.
+const PRODUCT: [&str; 2] = ["wasi-guard", "wasi-guard-worker"];
 
 /// What `cargo run` sets for xtask. Passed on to another cargo it would make build scripts and
 /// `option_env!` see another environment than in a build by hand, and so build things twice.

@@ -13,6 +13,7 @@ mod ring;
 mod state;
 
 use std::{
+    fs::File,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     time::Duration,
@@ -65,11 +66,11 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Makes a cgroup in which everything is denied.
+    /// Makes a cgroup in which everything is denied. `program` is what [`Guest::spawn`] starts in it.
     ///
     /// # Errors
     /// If a layer is missing; the hint says which.
-    pub fn create(build: &Build, limits: &Limits, ring_bytes: u32) -> Result<Self> {
+    pub fn create(build: &Build, limits: &Limits, ring_bytes: u32, program: &File) -> Result<Self> {
         let _root = AsRoot::enter()?;
         let lock = HostLock::take()?;
         fault::at(Point::HostLocked);
@@ -79,7 +80,7 @@ impl Guest {
         fault::at(Point::ParentMade);
         pins.guard_children_of(parent.id())?;
         parent.sweep(|abandoned| pins.forget_all(abandoned))?;
-        let runtime = pins.marks.runtime()?;
+        let runtime = pins.marks.runtime(program)?;
         let cgroup = parent.child(limits)?;
         fault::at(Point::CgroupLimited);
         // While there is its cgroup, nobody removes the pins.

@@ -78,14 +78,14 @@ impl Marks {
         self.add(fd, MARK_LINKED)
     }
 
-    /// Marks the files that a worker needs to start: this executable, and what the dynamic
-    /// linker maps for it. Keep them open as long as workers are started.
+    /// Marks the files that a worker needs to start: its program, and the libraries that the dynamic
+    /// linker has mapped for this one, which are those of the worker's. Keep them open as long as
+    /// workers are started.
     ///
     /// # Errors
     /// If a file cannot be opened or marked.
-    pub fn runtime(&mut self) -> Result<Runtime> {
-        let executable =
-            open_path(Path::new("/proc/self/exe")).step(|| "open /proc/self/exe".into())?;
+    pub fn runtime(&mut self, program: &File) -> Result<Runtime> {
+        let executable = program.try_clone().step(|| "keep the worker's program".into())?;
         self.add(executable.as_fd(), MARK_RUNTIME)?;
         let mut libraries = Vec::new();
         for path in mapped_files()? {
@@ -112,7 +112,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// This program, to be executed as the worker.
+    /// The worker's program.
     pub fn executable(&self) -> &File {
         &self.executable
     }

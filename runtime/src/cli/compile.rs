@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use super::{EngineOptions, PolicyFile, Result, exit, output, report};
 use crate::cache::{Cache, Key, Lookup};
-use crate::compile::{self, Artifact, OWN_EXECUTABLE, Origin, Request, Source};
+use crate::compile::{self, Artifact, Origin, Request, Source};
+use crate::program::WorkerProgram;
 use crate::protocol::{Kind, Options};
 use crate::supervisor::Error;
 
@@ -64,6 +65,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let (fuel, epochs) = limits(args, &options)?;
     let mut source = open_module(&args.module)?;
     let name = args.module.display().to_string();
+    let worker = WorkerProgram::find()?;
     let request = Request {
         name: &name,
         options: &options,
@@ -71,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         epochs,
         target: args.target.as_deref(),
         isolated: None,
-        worker: OWN_EXECUTABLE.as_ref(),
+        worker: &worker,
     };
     let cache = open_cache(args)?;
     // An artifact for this machine's CPU has the same key as one for every CPU of its

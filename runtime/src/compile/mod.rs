@@ -11,18 +11,15 @@ mod source;
 mod sys;
 
 use std::fs::File;
-use std::path::Path;
 
 pub use content::Content;
 pub use source::Source;
 pub use sys::worker_command;
 
 use crate::cache::{Cache, Key, Lookup};
+use crate::program::WorkerProgram;
 use crate::protocol::{CompileStep, Kind, Layers, Options};
 use crate::supervisor::Signals;
-
-/// Path of the running executable, to start a worker from.
-pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 /// What is to be compiled, and how.
 #[derive(Debug)]
@@ -41,8 +38,8 @@ pub struct Request<'a> {
     /// it takes a host and rights that `wasi-guard compile` does not ask for. As the first process
     /// of its pid namespace the compiler does not hear these signals, so they end the wait for it.
     pub isolated: Option<&'a Signals>,
-    /// Executable that a worker is made from: [`OWN_EXECUTABLE`], except in tests.
-    pub worker: &'a Path,
+    /// What a worker is made from.
+    pub worker: &'a WorkerProgram,
 }
 
 /// A compiled module.

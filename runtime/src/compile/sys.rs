@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::program::BUILD;
 use crate::protocol::WORKER_NAME;
 
 /// A command that starts `executable` as a worker with the given descriptors at the given numbers,
@@ -17,7 +18,7 @@ use crate::protocol::WORKER_NAME;
 #[must_use]
 pub fn worker_command(executable: &Path, descriptors: Vec<(OwnedFd, RawFd)>) -> Command {
     let mut command = Command::new(executable);
-    command.arg0(WORKER_NAME).env_clear();
+    command.arg0(WORKER_NAME).arg(BUILD).env_clear();
     for variable in wasi_guard_enforce::fault::environment() {
         let text = OsString::from_vec(variable.into_bytes());
         if let Some((name, value)) = text.to_str().and_then(|text| text.split_once('=')) {

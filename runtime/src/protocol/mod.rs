@@ -4,8 +4,8 @@
 //! Compile, and by [`crate::worker`], the other end.
 //!
 //! # How a worker starts
-//! The starter execs its own executable with `argv[0]` = [`WORKER_NAME`], an empty environment and
-//! these descriptors:
+//! The starter execs the worker's program with `argv[0]` = [`WORKER_NAME`], its own build as
+//! `argv[1]`, an empty environment and these descriptors:
 //!
 //! | number | what |
 //! |---|---|
@@ -83,7 +83,7 @@ pub use options::{OptionError, Options, check_options};
 pub use reload::{Answer, InForce, MAX_REQUEST, Request, RequestError, cut};
 pub use sealed::{SealedError, read as read_sealed, write as write_sealed};
 
-/// `argv[0]` that makes the executable a worker.
+/// `argv[0]` of a worker.
 pub const WORKER_NAME: &str = "wasi-guard-worker";
 /// Descriptor number of the control socket in a worker.
 pub const CONTROL_FD: i32 = 3;

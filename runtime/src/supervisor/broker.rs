@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -22,8 +23,8 @@ use wasi_guard_policy::{Mode, bpf::Bpf};
 use super::{Error, Plan};
 use crate::audit::{Auditor, WasmBpf};
 use crate::cli::report;
-use crate::compile::OWN_EXECUTABLE;
 use crate::confined::Confined;
+use crate::program::WorkerProgram;
 use crate::protocol::{
     CONFIG_FD, CONTROL_FD, Channel, ChannelError, FIRST_FD, FromWorker, ParseConfig, Role,
     WorkerConfig,
@@ -89,6 +90,7 @@ impl Brokering {
         policy: &Bpf,
         plan: &Plan,
         guest: &Guest,
+        program: Arc<WorkerProgram>,
     ) -> Result<Self, Error> {
         let step = |error| Error::step("start the broker", error);
         let Ends { channel: worker, window, theirs } = ends;
@@ -120,7 +122,7 @@ impl Brokering {
                 let _ = rustix::io::write(&woken, &1u64.to_ne_bytes());
             }
         };
-        let parser = ParserProcess::default();
+        let parser = ParserProcess::new(program);
         let broker = Broker::new(about, Box::new(parser), Box::new(say));
         let act = move || broker::serve(broker, &worker, &window);
         let thread = thread::Builder::new().name("broker".into()).spawn(act).map_err(step)?;
@@ -189,11 +191,18 @@ impl AsFd for Brokering {
     }
 }
 
-/// Parses in a confined process, which is started when it is first needed: this executable, under
-/// the worker's name.
-#[derive(Default)]
+/// Parses in a confined process, a worker, which is started when it is first needed.
 pub struct ParserProcess {
+    program: Arc<WorkerProgram>,
     running: Option<Running>,
+}
+
+impl ParserProcess {
+    /// What starts its process from this program.
+    #[must_use]
+    pub fn new(program: Arc<WorkerProgram>) -> Self {
+        Self { program, running: None }
+    }
 }
 
 struct Running {
@@ -208,7 +217,8 @@ impl Parser for ParserProcess {
         // What has met a hostile object and did not answer is not asked again.
         let mut running = match self.running.take() {
             Some(running) => running,
-            None => Running::start().map_err(|error| format!("start the parser: {error}"))?,
+            None => Running::start(&self.program)
+                .map_err(|error| format!("start the parser: {error}"))?,
         };
         let reply = running.ask(object).map_err(|error| match error {
             ChannelError::Closed => {
@@ -229,7 +239,7 @@ impl Parser for ParserProcess {
 }
 
 impl Running {
-    fn start() -> io::Result<Self> {
+    fn start(program: &WorkerProgram) -> io::Result<Self> {
         let (channel, theirs) = Channel::pair()?;
         let window = Window::create(PARSER_WINDOW)?;
         let mut descriptors = vec![(theirs, CONTROL_FD)];
@@ -246,8 +256,8 @@ impl Running {
         }));
         let config = config.to_memfd().map_err(io::Error::other)?;
         descriptors.push((config, CONFIG_FD));
-        let process = Confined::isolated(OWN_EXECUTABLE.as_ref(), identity, descriptors)
-            .map_err(io::Error::other)?;
+        let process =
+            Confined::isolated(program, identity, descriptors).map_err(io::Error::other)?;
         match channel.receive(Some(PATIENCE)).map_err(io::Error::other)? {
             FromWorker::Hardened { .. } => Ok(Self { channel, window, _process: process }),
             FromWorker::Failed { step, message, .. } => {

@@ -26,7 +26,7 @@ pub mod syscalls;
 mod told;
 mod watch;
 
-use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{fs::File, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 pub use broker::ParserProcess;
 pub use error::Error;
@@ -40,6 +40,7 @@ use crate::{
     cache::Cache,
     cli::report,
     compile,
+    program::WorkerProgram,
     protocol::Options,
 };
 use plan::Plan;
@@ -125,6 +126,7 @@ pub fn run(job: &Job, options: &Options) -> Result<Outcome, Error> {
     // From here on a signal ends the run in an orderly way, or asks for the policy anew.
     let signals = Signals::catch(matches!(job.grants, Grants::Policy(_)))?;
 
+    let worker = Arc::new(WorkerProgram::find()?);
     let request = compile::Request {
         name: &plan.module,
         options,
@@ -132,7 +134,7 @@ pub fn run(job: &Job, options: &Options) -> Result<Outcome, Error> {
         epochs: plan.time.is_some(),
         target: None,
         isolated: Some(&signals),
-        worker: compile::OWN_EXECUTABLE.as_ref(),
+        worker: &worker,
     };
     let cache = open_cache(job);
     let mut artifact = match compile::obtain(&mut source, &request, cache.as_ref()) {
@@ -153,7 +155,7 @@ pub fn run(job: &Job, options: &Options) -> Result<Outcome, Error> {
         for warning in artifact.warnings.drain(..) {
             report::warning(&warning);
         }
-        match start::start(job, &plan, options, &artifact, &mut auditor, &signals)? {
+        match start::start(job, &plan, options, &artifact, &mut auditor, &signals, &worker)? {
             Started::Running(running) => return watch::watch(*running, &plan, auditor, &signals),
             Started::Ended(outcome) => return Ok(outcome),
             Started::Incompatible(reason) => {

@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd},
     os::unix::fs::OpenOptionsExt as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,6 +34,7 @@ use super::{
 use crate::{
     audit::Auditor,
     compile::Artifact,
+    program::{BUILD, WorkerProgram},
     protocol::{
         BrokerConfig, CONFIG_FD, CONTROL_FD, Canary, Channel, ChannelError, FIRST_FD, FromWorker,
         Options, Preopen, Role, RunConfig, ToWorker, WORKER_NAME, WorkerConfig,
@@ -75,10 +77,11 @@ pub(crate) fn start(
     artifact: &Artifact,
     auditor: &mut Auditor,
     signals: &Signals,
+    program: &Arc<WorkerProgram>,
 ) -> Result<Started, Error> {
     let canary = canary()?;
     let build = Build::this(job.bpf_log);
-    let mut guest = Guest::create(&build, &plan.limits, plan.ring_bytes)?;
+    let mut guest = Guest::create(&build, &plan.limits, plan.ring_bytes, program.file())?;
     let mut table = plan.table.clone();
     let holders = holders::make(plan)?;
     fault::at(Point::HoldersMade);
@@ -103,7 +106,9 @@ pub(crate) fn start(
 
     // Answers nothing before the guest asks.
     let broker = match (ends, &plan.policy.bpf) {
-        (Some(ends), Some(policy)) => Some(Brokering::start(ends, policy, plan, &guest)?),
+        (Some(ends), Some(policy)) => {
+            Some(Brokering::start(ends, policy, plan, &guest, program.clone())?)
+        }
         _ => None,
     };
     let shaken = shake_hands(plan, &channel, &worker, &mut guest, auditor, signals)
@@ -294,10 +299,11 @@ fn spawn(
     .map_err(|error| Error::step("write the worker's configuration", error))?;
     descriptors.push((config.as_fd(), CONFIG_FD));
     let name = CString::new(WORKER_NAME).map_err(|error| Error::step("name the worker", error))?;
+    let build = CString::new(BUILD).map_err(|error| Error::step("name the build", error))?;
     let environment = fault::environment();
     let environment: Vec<_> = environment.iter().map(CString::as_c_str).collect();
     let worker = guest.spawn(&Request {
-        arguments: &[&name],
+        arguments: &[&name, &build],
         environment: &environment,
         descriptors: &descriptors,
         isolation: Some(Isolation { identity, network: plan.without_network() }),

@@ -24,11 +24,14 @@ pub mod sys;
 #[cfg(feature = "test-unchecked-host")]
 mod unchecked;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::program::BUILD;
 use crate::protocol::{
     CONFIG_FD, CONTROL_FD, Channel, EXIT_REFUSED, FromWorker, Role, WorkerConfig,
 };
@@ -98,10 +101,25 @@ fn take_over() -> Result<(Channel, Taken), (Option<Channel>, Failure)> {
         .step("take over the control socket")
         .map_err(|failure| (None, failure.hint(HINT)))?;
     let channel = Channel::from_fd(control);
+    if let Err(failure) = check_build(std::env::args_os().nth(1)) {
+        return Err((Some(channel), failure));
+    }
     match take_config() {
         Ok(taken) => Ok((channel, taken)),
         Err(failure) => Err((Some(channel), failure)),
     }
+}
+
+/// Messages of another build may mean something else.
+fn check_build(starter: Option<OsString>) -> Result<(), Failure> {
+    let starter = starter.unwrap_or_default();
+    if starter.as_bytes() == BUILD.as_bytes() {
+        return Ok(());
+    }
+    let starter = starter.to_string_lossy();
+    let cause = format!("the worker's program is of the build {BUILD}, not {starter}");
+    let hint = "install `wasi-guard` and `wasi-guard-worker` of the same build";
+    Err(Failure::new("take orders").because(cause).hint(hint))
 }
 
 fn take_config() -> Result<Taken, Failure> {

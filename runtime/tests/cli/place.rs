@@ -36,7 +36,8 @@ impl Place {
         // tests start at this moment, and the file be busy until they end.
         let copied = Command::new("cp")
             .arg(env!("CARGO_BIN_EXE_wasi-guard"))
-            .arg(place.path().join("bin/wasi-guard"))
+            .arg(env!("CARGO_BIN_EXE_wasi-guard-worker"))
+            .arg(place.path().join("bin"))
             .status();
         assert!(copied.unwrap().success());
         place

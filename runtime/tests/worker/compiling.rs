@@ -8,7 +8,7 @@ use wasi_guard::compile::{self, Origin, Request, Source};
 use wasi_guard::protocol::{FromWorker, Kind, Seccomp, check_options};
 
 use super::guests;
-use super::harness::{EXECUTABLE, Run, file_with};
+use super::harness::{Run, file_with, worker};
 
 #[test]
 fn a_module_that_is_none_is_told_why() {
@@ -68,7 +68,7 @@ fn an_artifact_for_all_cpus_runs_here_and_one_for_others_is_made_unlinked() {
             epochs: false,
             target: Some(target),
             isolated: None,
-            worker: Path::new(EXECUTABLE),
+            worker: &worker(),
         };
         let mut source = Source::read(file_with(guests::hello().as_bytes())).unwrap();
         compile::obtain(&mut source, &request, None)
@@ -144,7 +144,7 @@ fn an_incompatible_entry_is_replaced() {
         epochs: false,
         target: None,
         isolated: None,
-        worker: Path::new(EXECUTABLE),
+        worker: &worker(),
     };
     let mut source = Source::read(file_with(guests::hello().as_bytes())).unwrap();
     let artifact = compile::obtain_anew(&mut source, &request, Some(&cache)).unwrap();

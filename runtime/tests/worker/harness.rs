@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use wasi_guard::audit::{About, Auditor, Sink};
 use wasi_guard::cache::Cache;
 use wasi_guard::compile::{self, Artifact, Request, Source, worker_command};
+use wasi_guard::program::WorkerProgram;
 use wasi_guard::protocol::{
     CONFIG_FD, CONTROL_FD, Canary, Channel, ChannelError, FIRST_FD, FromWorker, Kind, Mode,
     Preopen, Role, RunConfig, ToWorker, WorkerConfig, check_options,
@@ -21,14 +22,16 @@ use wasi_guard::protocol::{
 use wasi_guard::supervisor::syscalls::Syscalls;
 use wasi_guard_enforce::isolation::Identity;
 
-pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_wasi-guard");
+pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_wasi-guard-worker");
 /// Environment variable with a program to start in place of [`EXECUTABLE`]: see `rows`.
 pub(crate) const INSTEAD: &str = "WASI_GUARD_TEST_WORKER";
 
 /// What is started as a worker.
-pub(crate) fn worker() -> PathBuf {
-    std::env::var_os(INSTEAD).map_or_else(|| EXECUTABLE.into(), PathBuf::from)
+pub(crate) fn worker() -> WorkerProgram {
+    let path = std::env::var_os(INSTEAD).map_or_else(|| EXECUTABLE.into(), PathBuf::from);
+    WorkerProgram::open(&path).unwrap()
 }
+
 pub(crate) const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 
 /// A run to be.
@@ -180,7 +183,7 @@ pub(crate) fn start(
 ) -> Outcome {
     let (channel, theirs) = Channel::pair().unwrap();
     descriptors.push((theirs, CONTROL_FD));
-    let mut command = worker_command(&worker(), descriptors);
+    let mut command = worker_command(worker().path(), descriptors);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(command);

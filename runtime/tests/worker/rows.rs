@@ -81,7 +81,7 @@ fn trace(place: &Path) {
     symlink(EXECUTABLE, place.join("wasi-guard-worker")).unwrap();
     let script = format!(
         "#!/bin/sh\nexec /usr/bin/env PATH={0} /usr/bin/strace -f -qq -X raw -e raw=all \
-         -o {0}/trace.$$ wasi-guard-worker\n",
+         -o {0}/trace.$$ wasi-guard-worker \"$@\"\n",
         place.display()
     );
     let wrapper = place.join("worker");

@@ -5,10 +5,12 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
+use wasi_guard::program::WorkerProgram;
 use wasi_guard::supervisor::ParserProcess;
 use wasi_guard_broker::broker::{self, Broker, Guest, Served};
 use wasi_guard_broker::protocol::WINDOW;
@@ -48,9 +50,13 @@ impl Tool {
         drop(theirs);
         let mut process = process.context("start the guest's process")?;
         let stdout = process.stdout.take().context("the guest has no output")?;
+        // It is a worker under the name of one.
+        let program =
+            WorkerProgram::open(Path::new("/proc/self/exe")).context("open this program")?;
         let about = Guest { policy: policy(), audit: false, cgroup: None, preopens: Vec::new() };
         let say = |event| eprintln!("bpf-bench: the broker says {event:?}");
-        let broker = Broker::new(about, Box::new(ParserProcess::default()), Box::new(say));
+        let broker =
+            Broker::new(about, Box::new(ParserProcess::new(Arc::new(program))), Box::new(say));
         let broker = thread::spawn(move || broker::serve(broker, &ours, &window));
         Ok(Self { process, lines: BufReader::new(stdout).lines(), broker })
     }

@@ -164,7 +164,9 @@ fn in_both(run: impl Fn(Series) -> Result<Vec<Measure>> + Sync) -> Result<Vec<Me
 /// wasi-guard and wasmtime, to be compared.
 fn tools(project: &Project) -> Result<FileSet> {
     let mut files = FileSet::new();
-    files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
+    for program in project.product() {
+        files.add(program, "/usr/local/bin/")?;
+    }
     let wasmtime = pypi::fetch(project, &pypi::WASMTIME)?.join("wasmtime_cli/wasmtime");
     files.add(wasmtime, "/usr/local/bin/")?;
     Ok(files)

@@ -54,7 +54,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let lab = Lab::open(&project)?;
     let mut files = FileSet::new();
-    files.add(wasi_guard, "/usr/local/bin/wasi-guard")?;
+    for program in project.product() {
+        files.add(program, "/usr/local/bin/")?;
+    }
     files.add(folder, "/demo")?;
     let disk = lab.disk(&files)?;
     let why = if args.vm { "As asked for" } else { "This host cannot attach BPF LSM programs" };

@@ -79,11 +79,15 @@ fn in_vm(args: &Args) -> Result<u8> {
         project.build_product()?;
     }
     let mut files = FileSet::new();
-    let wasi_guard = project.release_program("wasi-guard");
-    if wasi_guard.exists() {
-        files.add(wasi_guard, "/usr/local/bin/wasi-guard")?;
-    } else {
-        eprintln!("xtask vm: wasi-guard was not built, thus it is not in the machine");
+    for program in project.product() {
+        if program.exists() {
+            files.add(program, "/usr/local/bin/")?;
+        } else {
+            eprintln!(
+                "xtask vm: {} was not built, thus it is not in the machine",
+                program.display()
+            );
+        }
     }
     for pair in &args.add {
         files.add_pair(pair)?;

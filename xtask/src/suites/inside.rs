@@ -105,18 +105,19 @@ pub(super) fn fault_files(project: &Project) -> Result<FileSet> {
     let features = ["wasi-guard/test-faults", "wasi-guard-tests/test-faults"];
     project.build_release(&["wasi-guard", "wasi-guard-tests"], &features)?;
     let mut files = FileSet::new();
-    let with = project.target.join("wasi-guard-faults");
+    let with = project.put_aside("wasi-guard-faults")?;
     let suite = project.target.join("fault-suite");
-    for (program, aside) in [("wasi-guard", &with), ("fault-suite", &suite)] {
-        fs::copy(project.release_program(program), aside)
-            .with_context(|| format!("cannot put {program} with faults aside"))?;
-        files.add(aside.clone(), "/usr/local/bin/")?;
+    fs::copy(project.release_program("fault-suite"), &suite)
+        .context("cannot put the fault suite aside")?;
+    for program in with.iter().chain([&suite]) {
+        files.add(program.clone(), "/usr/local/bin/")?;
     }
     project.build_release(&["wasi-guard", "wasi-guard-tests"], &[])?;
     project.build_product()?;
-    let product = project.release_program("wasi-guard");
-    ensure!(has_faults(&with)?, "{} has no faults", with.display());
-    ensure!(!has_faults(&product)?, "{} can be made to fail", product.display());
+    for (program, product) in with.iter().zip(project.product()) {
+        ensure!(has_faults(program)?, "{} has no faults", program.display());
+        ensure!(!has_faults(&product)?, "{} can be made to fail", product.display());
+    }
     files.add(guests::build(project)?, "/guests")?;
     Ok(files)
 }
@@ -135,18 +136,17 @@ pub(super) fn guest_files(project: &Project) -> Result<FileSet> {
     // the end.
     let features = ["wasi-guard/test-unchecked-host", "wasi-guard/test-captive-worker"];
     project.build_release(&["wasi-guard"], &features)?;
-    let unchecked = project.target.join("wasi-guard-unchecked");
-    fs::copy(project.release_program("wasi-guard"), &unchecked)
-        .context("cannot put the unchecked wasi-guard aside")?;
+    let unchecked = project.put_aside("wasi-guard-unchecked")?;
     project.build_release(&["wasi-guard", "wasi-guard-tests"], &[])?;
     project.build_product()?;
     let mut files = FileSet::new();
-    files.add(project.release_program("wasi-guard"), "/usr/local/bin/")?;
+    for program in project.product().into_iter().chain(unchecked) {
+        files.add(program, "/usr/local/bin/")?;
+    }
     // Policies with host names ask it.
     files.add("/usr/bin/getent", "/usr/bin/")?;
     files.add(project.release_program("guest-suite"), "/usr/local/bin/")?;
     files.add(project.release_program("escape-suite"), "/usr/local/bin/")?;
-    files.add(unchecked, "/usr/local/bin/")?;
     files.add(project.root.join("policies"), "/policies")?;
     files.add(guests::build(project)?, "/guests")?;
     files.add(project.target.join("objects"), "/objects")?;

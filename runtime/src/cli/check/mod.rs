@@ -16,7 +16,8 @@ use super::compile::{kind, open_module, with_name};
 use super::policy::addresses;
 use super::report::{self, printable};
 use super::{EngineOptions, PolicyFile, Result, exit, output};
-use crate::compile::{self, OWN_EXECUTABLE, Request};
+use crate::compile::{self, Request};
+use crate::program::WorkerProgram;
 use crate::supervisor::{Error, HOST_HINT, unfit};
 
 const ABOUT: &str = "\
@@ -122,6 +123,7 @@ fn table(policy: &Policy, addresses: &Addresses, errors: &mut Vec<Error>) -> Opt
 fn module(path: &Path, policy: &Policy, options: &crate::protocol::Options) -> Result<bool> {
     let mut source = open_module(path)?;
     let name = path.display().to_string();
+    let worker = WorkerProgram::find()?;
     let request = Request {
         name: &name,
         options,
@@ -129,7 +131,7 @@ fn module(path: &Path, policy: &Policy, options: &crate::protocol::Options) -> R
         epochs: options.timeout().is_some() || policy.limits.time.is_some(),
         target: None,
         isolated: None,
-        worker: OWN_EXECUTABLE.as_ref(),
+        worker: &worker,
     };
     let artifact = match compile::obtain(&mut source, &request, None) {
         Ok(artifact) => artifact,

@@ -94,6 +94,7 @@ fn exchanged() -> Result<()> {
     fs::create_dir_all(folder)?;
     let installed = folder.join("wasi-guard-faults");
     fs::copy(PROGRAM, &installed)?;
+    fs::copy(format!("{PROGRAM}-worker"), folder.join("wasi-guard-faults-worker"))?;
     let begin = |words: &[&str]| {
         let mut command = Command::new(&installed);
         command.args(["run", "--policy", &format!("{}/p.toml", whole::FOLDER)]);

@@ -31,6 +31,7 @@ use wasi_guard_enforce::{
     spawn::Request,
 };
 use wasi_guard_policy::Source;
+use wasi_guard_tests::actor::own_program;
 use wasi_guard_tests::sys;
 
 const SUPERVISOR: &str = "fault-supervisor";
@@ -104,7 +105,7 @@ fn table(text: &str) -> Result<wasi_guard_policy::Table> {
 
 fn supervise(base: &Path, until: Until, build: &Build) -> Result<()> {
     let limits = Limits { pids: Some(8), ..Limits::default() };
-    let mut guest = Guest::create(build, &limits, 4096)?;
+    let mut guest = Guest::create(build, &limits, 4096, &own_program()?)?;
     let root = open_path(&base.join("data"))?;
     let mut first = table(POLICY)?;
     guest.root(&mut first, 0, root.as_fd())?;

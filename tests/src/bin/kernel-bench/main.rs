@@ -28,6 +28,7 @@ use wasi_guard_enforce::{
     programs::{self, BPFFS, Build, HostLock},
 };
 use wasi_guard_policy::{Addresses, Source, Table};
+use wasi_guard_tests::actor::own_program;
 use wasi_guard_tests::{
     actor::{Actor, describe, serve_if_asked},
     operation::{Answer, Do},
@@ -97,7 +98,8 @@ fn measure_grid() -> Result<()> {
     std::thread::sleep(SETTLE);
     grid::measure(&State { name: "idle", ..stateless }, &actor, None)?;
     drop(pins);
-    let mut guest = Guest::create(&build, &Limits::default(), RING).map_err(describe)?;
+    let mut guest =
+        Guest::create(&build, &Limits::default(), RING, &own_program()?).map_err(describe)?;
     std::thread::sleep(SETTLE);
     grid::measure(&State { name: "unguarded", ..stateless }, &actor, None)?;
     drop(actor);

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, ensure};
 use wasi_guard_enforce::{cgroup::Limits, guest::Guest, programs::Build};
+use wasi_guard_tests::actor::own_program;
 use wasi_guard_tests::{actor::describe, report, scale::Scale};
 
 use crate::{ROOT, compile};
@@ -18,10 +19,13 @@ const RING_BYTES: u32 = wasi_guard_policy::DEFAULT_RING as u32;
 pub(crate) fn measure() -> Result<()> {
     fs::create_dir_all(ROOT).with_context(|| format!("create {ROOT}"))?;
     let root = fs::File::open(ROOT).with_context(|| format!("open {ROOT}"))?;
+    let program = own_program()?;
     let others = charged()?;
     for scale in Scale::EVERY {
-        let create =
-            || Guest::create(&Build::this(false), &Limits::default(), RING_BYTES).map_err(describe);
+        let create = || {
+            Guest::create(&Build::this(false), &Limits::default(), RING_BYTES, &program)
+                .map_err(describe)
+        };
         let mut guest = create()?;
         // Maps that all guests share are not this guest's.
         let shared = charged()?.0 - others.0;

@@ -14,6 +14,7 @@ use rustix::{
 };
 use wasi_guard_enforce::{cgroup::Limits, guest::Guest, programs::Build};
 use wasi_guard_tests::actor::describe;
+use wasi_guard_tests::actor::own_program;
 
 use crate::stage::{Setup, Stage};
 
@@ -60,7 +61,9 @@ impl Lab {
 
     /// Loads and pins the programs, for a guest that does nothing.
     pub(crate) fn load(&self) -> Result<()> {
-        Guest::create(&self.build, &Limits::default(), 4096).map_err(describe).map(drop)
+        Guest::create(&self.build, &Limits::default(), 4096, &own_program()?)
+            .map_err(describe)
+            .map(drop)
     }
 
     /// A new directory on the suite's tmpfs.

@@ -19,6 +19,7 @@ use wasi_guard_policy::{
     Mode, Policy, PreopenKind, Source, Table,
     evaluate::{self, Verdict},
 };
+use wasi_guard_tests::actor::own_program;
 use wasi_guard_tests::{
     actor::{Actor, describe},
     operation::{Answer, Arg, BASE, Do},
@@ -78,7 +79,7 @@ impl Setup {
             handles.push((open_path(root)?, number as u8));
         }
         handles.extend(self.given);
-        let mut guest = Guest::create(&lab.build, &Limits::default(), self.ring)
+        let mut guest = Guest::create(&lab.build, &Limits::default(), self.ring, &own_program()?)
             .map_err(describe)
             .context("create a guest")?;
         let given = borrowed(&handles);

@@ -1,12 +1,13 @@
 //! wasi-guard as another user than root, with capabilities of the file or of the service.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::{Gid, Uid, XattrFlags, setxattr};
+use rustix::fs::{Gid, Uid, XattrFlags, removexattr, setxattr};
 use rustix::process::Signal;
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
@@ -20,8 +21,10 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const USER: u32 = 1000;
-/// A copy that has capabilities.
+/// A copy that has capabilities, and its worker, which has none.
 const COPY: &str = "/usr/local/bin/wasi-guard-by-user";
+const WORKER: &str = "/usr/local/bin/wasi-guard-worker";
+const WORKER_COPY: &str = "/usr/local/bin/wasi-guard-by-user-worker";
 /// The least that a run takes, as docs/host-setup.md lists it, with the numbers of
 /// uapi/linux/capability.h.
 const LEAST: [(&str, u32); 5] = [
@@ -32,8 +35,16 @@ const LEAST: [(&str, u32); 5] = [
     ("CAP_BPF", 39),
 ];
 
-/// Gives the copy these capabilities, permitted and effective (`struct vfs_cap_data`, version 2).
+/// A program of root's that is no worker.
+const OTHER: &str = "/usr/local/bin/guest-suite";
+
+/// Gives the copy these capabilities.
 fn grant(capabilities: impl Iterator<Item = u32>) -> Result<()> {
+    grant_to(COPY, capabilities)
+}
+
+/// Gives a program these capabilities, permitted and effective (`struct vfs_cap_data`, version 2).
+fn grant_to(program: &str, capabilities: impl Iterator<Item = u32>) -> Result<()> {
     const VERSION_2: u32 = 0x0200_0000;
     const EFFECTIVE: u32 = 1;
     let set = capabilities.fold(0_u64, |set, capability| set | 1 << capability);
@@ -42,7 +53,7 @@ fn grant(capabilities: impl Iterator<Item = u32>) -> Result<()> {
     for word in [VERSION_2 | EFFECTIVE, low, 0, high, 0] {
         value.extend(word.to_le_bytes());
     }
-    setxattr(COPY, "security.capability", &value, XattrFlags::empty()).context("setxattr")
+    setxattr(program, "security.capability", &value, XattrFlags::empty()).context("setxattr")
 }
 
 fn as_user(folder: &Folder, arguments: &[&str]) -> Program {
@@ -95,9 +106,36 @@ fn check_files(folder: &Folder, outcome: &Outcome) -> Result<()> {
     fs::remove_file(folder.path("data/new")).context("remove the new file")
 }
 
+/// Whoever may execute the program may give it other names, but not another worker.
+fn workers_of_users(folder: &Folder, all: &[&str]) -> Result<()> {
+    // Of the same file system, or there is no hard link.
+    let near = Path::new("/usr/local/bin/of-a-user");
+    fs::create_dir(near)?;
+    chown(near, Some(USER), Some(USER))?;
+    let (link, worker) = (near.join("wg"), near.join("wg-worker"));
+    fs::hard_link(COPY, &link).context("give the program another name")?;
+    fs::copy(OTHER, &worker).context("make a worker of the user's own")?;
+    let run = || {
+        let mut words = vec!["run".to_owned(), "--cache".to_owned(), folder.text("cache")];
+        words.extend(all.iter().map(|word| (*word).to_owned()));
+        let mut program = program(&link.display().to_string(), &words);
+        program.command.uid(USER).gid(USER).current_dir("/");
+        program.finish()
+    };
+    chown(&worker, Some(USER), Some(USER))?;
+    run()?.exits(125)?.prints("")?.says("it belongs to the user 1000")?;
+    fs::remove_file(&worker)?;
+    symlink(OTHER, &worker)?;
+    run()?.exits(125)?.prints("")?.says("its directory belongs to the user 1000")?;
+    fs::remove_file(&worker)?;
+    run()?.exits(125)?.prints("")?.says("No such file")?;
+    fs::remove_dir_all(near).context("remove the other names")
+}
+
 /// Files are reached as the user, whatever wasi-guard itself may; each capability is needed.
 fn file_capabilities(lab: &Lab) -> Result<()> {
     fs::copy("/usr/local/bin/wasi-guard", COPY).context("copy wasi-guard")?;
+    fs::copy(WORKER, WORKER_COPY).context("copy its worker")?;
     let folder = folder_of_user(lab)?;
     let policy = folder.text("policy.toml");
     let all = [&["--policy", &policy][..], &WORDS, &["x"]].concat();
@@ -108,14 +146,19 @@ fn file_capabilities(lab: &Lab) -> Result<()> {
     check_files(&folder, &as_user(&folder, &all).finish()?)?;
     lab.check_clean()?;
 
-    // Nobody can have the capabilities used for orders of his own: started under the worker's name
-    // it would take them.
-    let mut worker = program(COPY, &[] as &[&str]);
-    worker.command.arg0("wasi-guard-worker").uid(USER).gid(USER);
-    worker.finish()?.exits(125)?.says("the executable gave it capabilities")?;
-    let mut worker = program("/usr/local/bin/wasi-guard", &[] as &[&str]);
-    worker.command.arg0("wasi-guard-worker").uid(USER).gid(USER);
-    worker.finish()?.exits(125)?.says("take over the control socket")?;
+    // Nobody can have the capabilities used for orders of his own: a worker, which takes them, takes
+    // none if somebody gave it capabilities as well.
+    let by_hand = || {
+        let mut worker = program(WORKER_COPY, &[] as &[&str]);
+        worker.command.uid(USER).gid(USER);
+        worker.finish()
+    };
+    by_hand()?.exits(125)?.says("take over the control socket")?;
+    grant_to(WORKER_COPY, LEAST.iter().map(|(_, number)| *number))?;
+    by_hand()?.exits(125)?.says("the executable gave it capabilities")?;
+    removexattr(WORKER_COPY, "security.capability").context("removexattr")?;
+    by_hand()?.exits(125)?.says("take over the control socket")?;
+    workers_of_users(&folder, &all)?;
 
     // What the cgroup of its guest tells is read as root.
     let limited =
@@ -145,6 +188,7 @@ fn file_capabilities(lab: &Lab) -> Result<()> {
     guarded(&["run", "/guests/hello.wasm"]).finish()?.exits(0)?.prints("hello\n")?;
     lab.check_clean()?;
     guarded(&["unload"]).finish()?.exits(0)?;
+    fs::remove_file(WORKER_COPY).context("remove the worker's copy")?;
     fs::remove_file(COPY).context("remove the copy")
 }
 

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use wasi_guard_enforce::{cgroup::Limits, guest::Guest, programs::Build};
+use wasi_guard_tests::actor::own_program;
 use wasi_guard_tests::{
     actor::{Actor, describe},
     operation::{Answer, Do, Then, at},
@@ -171,7 +172,8 @@ fn a_thousand_guests_at_work_leave_nothing(lab: &Lab) -> Result<()> {
     nobody_waits(&mut first.guest)?;
     let (before, had) = (left(&first)?, owned()?);
     let begin = || -> Result<(Guest, Actor)> {
-        let mut guest = Guest::create(build, &Limits::default(), 4096).map_err(describe)?;
+        let mut guest =
+            Guest::create(build, &Limits::default(), 4096, &own_program()?).map_err(describe)?;
         let mut table = wasi_guard_policy::compile(&policy, &Default::default())?;
         guest.root(&mut table, 0, root.as_fd()).map_err(describe)?;
         let actor = Actor::inside(&mut guest, &[(root.as_fd(), 0)])?;
@@ -243,7 +245,8 @@ pub(crate) fn serve_if_asked() -> Result<bool> {
     let policy = crate::stage::load(&format!("version = 1\n{ITS_POLICY}"))?;
     let fd = open_path(&root)?;
     let build = Build::this(false);
-    let mut guest = Guest::create(&build, &Limits::default(), 4096).map_err(describe)?;
+    let mut guest =
+        Guest::create(&build, &Limits::default(), 4096, &own_program()?).map_err(describe)?;
     let mut table = wasi_guard_policy::compile(&policy, &Default::default())?;
     let fd = std::os::fd::AsFd::as_fd(&fd);
     guest.root(&mut table, 0, fd).map_err(describe)?;
@@ -305,7 +308,7 @@ fn a_killed_supervisor_takes_its_guest_along_and_the_next_start_cleans_up(lab: &
 fn limits_are_set_on_the_cgroup(lab: &Lab) -> Result<()> {
     let (memory, cpu, pids) = (Some(64 << 20), Some(0.5), Some(3));
     let limits = Limits { memory, cpu, pids, ..Limits::default() };
-    let guest = Guest::create(&lab.build, &limits, 4096).map_err(describe)?;
+    let guest = Guest::create(&lab.build, &limits, 4096, &own_program()?).map_err(describe)?;
     for (file, value) in
         [("memory.max", "67108864"), ("cpu.max", "50000 100000"), ("pids.max", "3")]
     {
