@@ -8,6 +8,7 @@ use wasi_guard_enforce::host::{self, Layer, State};
 
 use super::report::printable;
 use super::{Result, exit, output};
+use crate::program::WorkerProgram;
 use crate::supervisor::Error;
 
 const ABOUT: &str = "\
@@ -41,7 +42,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let layers = host::probe();
+    let mut layers = host::probe();
+    layers.push(worker());
     let ready = ready(&layers);
     if args.json {
         output::print(&json(&layers)?)?;
@@ -49,6 +51,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         output::print(&table(&layers))?;
     }
     Ok(if ready { exit::ok() } else { exit::no() })
+}
+
+/// What no host lacks by itself: a part of the product.
+fn worker() -> Layer {
+    let state = match WorkerProgram::find() {
+        Ok(program) => State::Present(program.path().display().to_string()),
+        Err(Error { causes, hint, .. }) => {
+            State::Missing { found: causes.join(": "), hint: hint.unwrap_or_default() }
+        }
+    };
+    let purpose = "the program in which guests run, beside this one";
+    Layer { name: "worker", purpose, required: true, state }
 }
 
 fn ready(layers: &[Layer]) -> bool {

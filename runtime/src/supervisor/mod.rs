@@ -122,11 +122,11 @@ pub fn run(job: &Job, options: &Options) -> Result<Outcome, Error> {
     if let Some(layer) = host::first_missing() {
         return Err(Error::missing(&layer));
     }
+    let worker = Arc::new(WorkerProgram::find()?);
     let sink = sink(job, &plan)?;
     // From here on a signal ends the run in an orderly way, or asks for the policy anew.
     let signals = Signals::catch(matches!(job.grants, Grants::Policy(_)))?;
 
-    let worker = Arc::new(WorkerProgram::find()?);
     let request = compile::Request {
         name: &plan.module,
         options,

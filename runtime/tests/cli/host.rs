@@ -63,6 +63,46 @@ fn a_missing_layer_stops_the_start_and_says_how_to_get_it() {
     }
 }
 
+/// Works, refused with what is wrong and what helps, works again.
+#[test]
+fn a_worker_that_is_missing_or_another_builds_compiles_nothing() {
+    let place = Place::new();
+    let worker = "bin/wasi-guard-worker";
+    let other = format!(
+        "cat > {worker} <<'.'\n#!/bin/sh\nexec {}/bin/kept 0.0.0-other\n.\nchmod 755 {worker}",
+        place.path().display()
+    );
+    let check = || {
+        let output = place.shell("wasi-guard check good.toml hello.wat");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    };
+    check();
+    for (change, found, hint, is_there) in [
+        ("", "No such file", "belong into one directory", false),
+        (other.as_str(), "not 0.0.0-other", "of the same build", true),
+        (
+            &format!("cp bin/kept {worker}; chmod g+w {worker}"),
+            "by its group",
+            "one directory",
+            false,
+        ),
+    ] {
+        let doctor = format!("{change}\nwasi-guard doctor --json");
+        let check_module =
+            format!("mv {worker} bin/kept\n{change}\nwasi-guard check good.toml hello.wat");
+        let output = place.shell(&check_module);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(125), "{change}: {text}");
+        assert!(text.contains(found) && text.contains(hint), "{change}: {text}");
+        let report: Value = serde_json::from_slice(&place.shell(&doctor).stdout).unwrap();
+        let rows = report["layers"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["name"] == "worker").unwrap();
+        assert_eq!(row["present"], is_there, "{change}: {row}");
+        assert!(place.shell(&format!("rm -f {worker}; mv bin/kept {worker}")).status.success());
+        check();
+    }
+}
+
 #[test]
 fn without_root_or_its_capabilities_nothing_starts() {
     let place = Place::new();

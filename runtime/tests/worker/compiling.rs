@@ -1,7 +1,6 @@
 //! Role Compile and the cache around it.
 
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use wasi_guard::cache::Cache;
 use wasi_guard::compile::{self, Origin, Request, Source};

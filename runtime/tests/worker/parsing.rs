@@ -41,7 +41,7 @@ impl Parser {
             (window.as_fd().try_clone_to_owned().unwrap(), FIRST_FD),
             (types.into(), FIRST_FD + 1),
         ];
-        let mut command = worker_command(&worker(), descriptors);
+        let mut command = worker_command(worker().path(), descriptors);
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         drop(command);
         let message = channel.receive(PATIENCE).unwrap();
