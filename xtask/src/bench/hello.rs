@@ -1,4 +1,4 @@
-//! Time of `wasi-guard run` for a hello-world guest, beside `wasmtime run`.
+//! Time and instructions of `wasi-guard run` for a hello-world guest, beside `wasmtime run`.
 
 use std::fs;
 
@@ -26,5 +26,9 @@ pub(super) fn run(
     files.add(project.release_program("start-bench"), "/usr/local/bin/")?;
     // Supervisor and worker run beside each other, as on any host.
     let options = Options { at_once: true, ..Options::new(series) };
-    told(&mut with_tools(lab, &files, &options)?, part, series, "start-bench")
+    let mut measures = told(&mut with_tools(lab, &files, &options)?, part, series, "start-bench")?;
+    let options = Options { icount: true, ..Options::new(series) };
+    let mut machine = with_tools(lab, &files, &options)?;
+    measures.extend(told(&mut machine, part, series, "start-bench counted")?);
+    Ok(measures)
 }

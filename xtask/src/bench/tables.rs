@@ -170,6 +170,11 @@ pub(super) const TABLES: &[Table] = &[
                 &[("tool", "wasi-guard"), ("cache", "warm"), ("addresses", "fixed")],
                 &[("tool", "wasmtime"), ("cache", "warm"), ("addresses", "fixed")],
             ),
+            times(
+                "the same in instructions",
+                &[("tool", "wasi-guard"), ("clock", "instructions")],
+                &[("tool", "wasmtime"), ("clock", "instructions")],
+            ),
         ],
         turned: true,
     },

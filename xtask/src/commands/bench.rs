@@ -10,7 +10,8 @@ use xtask::project::Project;
 /// unguarded, guarded and denied, beside Landlock, counted in virtual machines with Linux 6.1 and
 /// 6.12 (the same numbers on every host). `memory`, what a guest takes of the kernel's. `links`,
 /// the search for files with several names at a start. `start`, wall time of a hello-world guest,
-/// cold and warm, beside `wasmtime run` in the same machine (compare the ratio, not the times).
+/// cold and warm, beside `wasmtime run` in the same machine (compare the ratio, not the times), and
+/// its instructions.
 /// `crowd`, how fast many guests start and what memory one takes that waits, beside `wasmtime run`.
 /// `bpf`, what an eBPF tool costs as a guest, beside the same with aya, on this host and as root.
 /// `policy`, size and time of compiled tables. All of it takes about half an hour.
