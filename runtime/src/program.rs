@@ -4,11 +4,12 @@
 //! guest that runs. Supervisor and worker are of one build or do not work together: their messages
 //! and the compiled modules have no other version.
 
-use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::supervisor::Error;
 
@@ -35,15 +36,15 @@ impl WorkerProgram {
     /// If there is none, or if somebody could have put it there who could not have changed this
     /// program: it is started with rights in namespaces of its own before it gives them up.
     pub fn find() -> Result<Self, Error> {
-        let step = || "find the worker's program".to_owned();
-        let of_io = |error| Error::step(step(), error).hint(HINT);
-        let own = fs::metadata(OWN).map_err(of_io)?;
-        let path = beside(&fs::read_link(OWN).map_err(of_io)?);
-        let found = find(&path, &own).map_err(|error| {
+        let step = "find the worker's program";
+        let own = fs::read_link(OWN).and_then(|path| Ok((fs::metadata(OWN)?, path)));
+        let (own, own_path) = own.map_err(|error| Error::step(step, error))?;
+        let path = beside(&own_path);
+        let file = find(&own, &own_path, &path).map_err(|error| {
             let error = io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-            Error::step(step(), error).hint(HINT)
-        });
-        Ok(Self { file: found?, path })
+            Error::step(step, error).hint(HINT)
+        })?;
+        Ok(Self { file, path })
     }
 
     /// A program that is a worker if it is started as one.
@@ -67,28 +68,34 @@ impl WorkerProgram {
     }
 }
 
-/// `NAME-worker` beside `NAME`. A program that was replaced after its start is called
-/// `NAME (deleted)` (proc_pid_exe(5)).
+/// `NAME-worker` beside `NAME`.
 fn beside(own: &Path) -> PathBuf {
-    let name = own.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    let mut worker = OsString::from(name);
-    worker.push("-worker");
-    own.with_file_name(worker)
+    let mut name = own.file_name().unwrap_or_default().to_owned();
+    name.push("-worker");
+    own.with_file_name(name)
 }
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)
 }
 
-fn find(path: &Path, own: &Metadata) -> io::Result<File> {
-    let file = open(path)?;
+/// The directory is looked up once: whoever may write above it could exchange it in between.
+fn find(own: &Metadata, own_path: &Path, path: &Path) -> io::Result<File> {
+    let directory = open(own_path.parent().unwrap_or(own_path))?;
+    let name = own_path.file_name().unwrap_or_default();
+    let there = openat(&directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let there = there.map_err(io::Error::from).and_then(|file| File::from(file).metadata());
+    if !there.is_ok_and(|it| (it.dev(), it.ino()) == (own.dev(), own.ino())) {
+        return Err(io::Error::other("this program was exchanged while it started"));
+    }
+    let name = path.file_name().unwrap_or_default();
+    let file = openat(&directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let file = File::from(file);
     let worker = file.metadata()?;
     if !worker.is_file() {
         return Err(io::Error::other("it is no file"));
     }
-    let directory = fs::metadata(path.parent().unwrap_or(path))?;
-    for (what, it) in [("it", &worker), ("its directory", &directory)] {
+    for (what, it) in [("it", &worker), ("its directory", &directory.metadata()?)] {
         if let Some(problem) = less_kept(own, it) {
             return Err(io::Error::other(format!("{what} {problem}, other than this program")));
         }
@@ -116,11 +123,9 @@ mod tests {
 
     #[test]
     fn it_lies_beside_this_program() {
-        for (own, worker) in [
-            ("/usr/bin/wasi-guard", "/usr/bin/wasi-guard-worker"),
-            ("/opt/x (deleted)", "/opt/x-worker"),
-            ("/x", "/x-worker"),
-        ] {
+        for (own, worker) in
+            [("/usr/bin/wasi-guard", "/usr/bin/wasi-guard-worker"), ("/x", "/x-worker")]
+        {
             assert_eq!(beside(own.as_ref()), Path::new(worker));
         }
     }
@@ -139,7 +144,7 @@ mod tests {
         let look = |own_mode: u32, worker: &Path, worker_mode: u32| {
             mode(&path("own"), own_mode);
             mode(worker, worker_mode);
-            let found = find(worker, &fs::metadata(path("own")).unwrap());
+            let found = find(&fs::metadata(path("own")).unwrap(), &path("own"), worker);
             found.map(drop).map_err(|error| error.to_string())
         };
         let worker = path("worker");
@@ -158,13 +163,15 @@ mod tests {
         let open_to_all = look(0o755, &worker, 0o755);
         mode(folder.path(), 0o755);
         refused(open_to_all, "its directory can be written by");
-        refused(look(0o755, folder.path(), 0o755), "it is no file");
-        refused(
-            find(&path("none"), &fs::metadata(path("own")).unwrap())
-                .map(drop)
-                .map_err(|error| error.to_string()),
-            "No such file",
-        );
+        fs::create_dir(path("folder")).unwrap();
+        refused(look(0o755, &path("folder"), 0o755), "it is no file");
+        let none = find(&fs::metadata(path("own")).unwrap(), &path("own"), &path("none"));
+        refused(none.map(drop).map_err(|error| error.to_string()), "No such file");
+        let before = fs::metadata(path("own")).unwrap();
+        fs::write(path("new"), "").unwrap();
+        fs::rename(path("new"), path("own")).unwrap();
+        let exchanged = find(&before, &path("own"), &worker);
+        refused(exchanged.map(drop).map_err(|error| error.to_string()), "was exchanged");
         // A link counts as what it leads to.
         symlink("worker", path("link")).unwrap();
         assert_eq!(look(0o755, &path("link"), 0o755), Ok(()));
