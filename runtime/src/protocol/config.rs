@@ -11,8 +11,7 @@ use super::{FIRST_FD, MAX_CONFIG, MAX_FD};
 
 /// Most entries of one list in a config: arguments, environment, preopens, options.
 const MAX_ENTRIES: usize = 65_536;
-/// Layout of the config. Supervisor and worker are one executable, but that file can be replaced
-/// while a supervisor runs.
+/// Layout of the config. A worker has compared builds before it reads one.
 const VERSION: u32 = 4;
 
 /// Everything that a worker is told.
