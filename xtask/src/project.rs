@@ -5,10 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::process;
+use crate::{process, vm};
 
 /// Where things are.
 pub struct Project {
@@ -76,6 +76,11 @@ impl Project {
             let words = ["rustc", "--release", "--package=wasi-guard", "--bin", program];
             let mut command = self.cargo(words);
             process::run(command.args(["--", "-C", "target-feature=+crt-static"]))?;
+        }
+        // Whoever runs it says that it is so.
+        for program in self.product() {
+            let libraries = vm::libraries(&program)?;
+            ensure!(libraries.is_empty(), "{} needs {libraries:?}", program.display());
         }
         Ok(())
     }

@@ -166,8 +166,11 @@ impl Copy<'_> {
     }
 }
 
-/// The shared libraries of one program, its interpreter included.
-pub(super) fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+/// The shared libraries of one program, its interpreter included: none of a static one.
+///
+/// # Errors
+/// If `ldd` cannot be started.
+pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     Ok(dependencies(&[program.to_owned()])?.into_iter().map(|(inside, _)| inside).collect())
 }
 

@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 pub use disk::Disk;
 use emulator::Emulator;
-pub use files::FileSet;
+pub use files::{FileSet, libraries};
 pub use kernel::{Series, sbin};
 pub use machine::{Failure, Machine, Options, Stream};
 
