@@ -82,15 +82,15 @@ fn open(path: &Path) -> io::Result<File> {
 /// The directory is looked up once: whoever may write above it could exchange it in between.
 fn find(own: &Metadata, own_path: &Path, path: &Path) -> io::Result<File> {
     let directory = open(own_path.parent().unwrap_or(own_path))?;
-    let name = own_path.file_name().unwrap_or_default();
-    let there = openat(&directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let there = there.map_err(io::Error::from).and_then(|file| File::from(file).metadata());
+    let below = |path: &Path| -> io::Result<File> {
+        let name = path.file_name().unwrap_or_default();
+        Ok(openat(&directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?.into())
+    };
+    let there = below(own_path).and_then(|file| file.metadata());
     if !there.is_ok_and(|it| (it.dev(), it.ino()) == (own.dev(), own.ino())) {
         return Err(io::Error::other("this program was exchanged while it started"));
     }
-    let name = path.file_name().unwrap_or_default();
-    let file = openat(&directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let file = File::from(file);
+    let file = below(path)?;
     let worker = file.metadata()?;
     if !worker.is_file() {
         return Err(io::Error::other("it is no file"));

@@ -106,15 +106,14 @@ fn check_files(folder: &Folder, outcome: &Outcome) -> Result<()> {
     fs::remove_file(folder.path("data/new")).context("remove the new file")
 }
 
-/// Whoever may execute the program may give it other names, but not another worker.
+/// Whoever may execute the program may give it other names, but not another worker. Works under
+/// another name in a directory of root's, refused in one of the user's, works again.
 fn workers_of_users(folder: &Folder, all: &[&str]) -> Result<()> {
     // Of the same file system, or there is no hard link.
     let near = Path::new("/usr/local/bin/of-a-user");
     fs::create_dir(near)?;
-    chown(near, Some(USER), Some(USER))?;
     let (link, worker) = (near.join("wg"), near.join("wg-worker"));
     fs::hard_link(COPY, &link).context("give the program another name")?;
-    fs::copy(OTHER, &worker).context("make a worker of the user's own")?;
     let run = || {
         let mut words = vec!["run".to_owned(), "--cache".to_owned(), folder.text("cache")];
         words.extend(all.iter().map(|word| (*word).to_owned()));
@@ -122,6 +121,12 @@ fn workers_of_users(folder: &Folder, all: &[&str]) -> Result<()> {
         program.command.uid(USER).gid(USER).current_dir("/");
         program.finish()
     };
+    fs::hard_link(WORKER_COPY, &worker).context("give its worker another name")?;
+    check_files(folder, &run()?)?;
+    chown(near, Some(USER), Some(USER))?;
+    run()?.exits(125)?.prints("")?.says("its directory belongs to the user 1000")?;
+    fs::remove_file(&worker)?;
+    fs::copy(OTHER, &worker).context("make a worker of the user's own")?;
     chown(&worker, Some(USER), Some(USER))?;
     run()?.exits(125)?.prints("")?.says("it belongs to the user 1000")?;
     fs::remove_file(&worker)?;
@@ -129,6 +134,9 @@ fn workers_of_users(folder: &Folder, all: &[&str]) -> Result<()> {
     run()?.exits(125)?.prints("")?.says("its directory belongs to the user 1000")?;
     fs::remove_file(&worker)?;
     run()?.exits(125)?.prints("")?.says("No such file")?;
+    chown(near, Some(0), Some(0))?;
+    fs::hard_link(WORKER_COPY, &worker).context("give its worker another name again")?;
+    check_files(folder, &run()?)?;
     fs::remove_dir_all(near).context("remove the other names")
 }
 
