@@ -1,6 +1,8 @@
 //! Each row of the real lists, bent: with one bit of one argument other than the row wants it, the
 //! call is let through only if another row says so.
 
+use seccompiler::BpfProgram;
+
 use super::super::List;
 use super::super::filters::program;
 use super::random::{answer, meant};
@@ -32,6 +34,12 @@ fn bent(row: &Row, args: [u64; 6]) -> Vec<[u64; 6]> {
         .collect()
 }
 
+fn of(list: List) -> (Rows, Unlisted, BpfProgram) {
+    let rows = Rows::parse(list.text()).unwrap();
+    let filter = program(&rows, list.unlisted()).unwrap();
+    (rows, list.unlisted(), filter)
+}
+
 fn number(syscall: &str) -> i64 {
     super::number(syscall).unwrap().into()
 }
@@ -39,9 +47,7 @@ fn number(syscall: &str) -> i64 {
 #[test]
 fn a_bent_argument_is_let_through_only_by_another_row() {
     for list in [List::Run, List::Compile, List::Parse] {
-        let unlisted = list.unlisted();
-        let rows = Rows::parse(list.text()).unwrap();
-        let filter = program(&rows, unlisted).unwrap();
+        let (rows, _, filter) = of(list);
         let allows = |call: &str, args: &[u64; 6]| {
             let same = rows.allow.iter().filter(|row| row.syscall == call);
             same.clone().any(|row| row.args.iter().all(|condition| condition.holds(args)))
@@ -68,9 +74,7 @@ fn a_bent_argument_is_let_through_only_by_another_row() {
 #[test]
 fn no_call_but_those_of_the_rows_is_let_through() {
     for list in [List::Run, List::Compile, List::Parse] {
-        let unlisted = list.unlisted();
-        let rows = Rows::parse(list.text()).unwrap();
-        let filter = program(&rows, unlisted).unwrap();
+        let (rows, _, filter) = of(list);
         let listed: BTreeSet<i64> = rows.allow.iter().map(|row| number(&row.syscall)).collect();
         for call in (0..1024).filter(|call| !listed.contains(call)) {
             for rest in [0, 1, u64::MAX] {
@@ -85,9 +89,7 @@ fn no_call_but_those_of_the_rows_is_let_through() {
 #[test]
 fn each_number_is_answered_as_the_rows_say() {
     for list in [List::Run, List::Compile, List::Parse] {
-        let unlisted = list.unlisted();
-        let rows = Rows::parse(list.text()).unwrap();
-        let filter = program(&rows, unlisted).unwrap();
+        let (rows, unlisted, filter) = of(list);
         for call in 0..1024 {
             let name = syscalls::Sysno::new(call).map_or("", |call| call.name());
             for rest in [0, 1, u64::MAX] {
