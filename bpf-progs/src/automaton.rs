@@ -1,8 +1,11 @@
 //! The automaton of a table: states, steps on bytes, and names that are steps by themselves.
 
-use wasi_guard_abi::table::{
-    BELOW_COLUMN, CHUNK_ENTRIES, CHUNK_NAMED, CHUNK_VERDICTS, CHUNK_WORDS, Chunk, Header,
-    LIST_COLUMN, NAMED_SLOTS, Named, SHARED_COLUMN, Verdict, name_hash_step,
+use wasi_guard_abi::{
+    hash,
+    table::{
+        BELOW_COLUMN, CHUNK_ENTRIES, CHUNK_NAMED, CHUNK_VERDICTS, CHUNK_WORDS, Chunk, Header,
+        LIST_COLUMN, NAMED_SLOTS, Named, SHARED_COLUMN, Verdict,
+    },
 };
 
 use crate::{
@@ -129,7 +132,7 @@ impl Automaton {
     pub(crate) fn listed(&self, list: u32, hash: u64) -> Listed {
         const { assert!(CHUNK_NAMED.is_power_of_two() && NAMED_SLOTS.is_power_of_two()) };
         let header = self.header;
-        let hash = name_hash_step(hash, u64::from(list));
+        let hash = hash::step(hash, u64::from(list));
         let bucket = hash as u32 & header.named_mask;
         let first = header.named_at + bucket * NAMED_SLOTS as u32;
         // Unknown to the verifier, as what is found will be: else it follows each slot to the end.

@@ -11,10 +11,16 @@
 //! more than the ring holds, it starts upwards again.
 //!
 //! Names are moved meanwhile. If none was on the whole host ([`crate::places::renames`]), what was
-//! read is one picture. Otherwise the walk is made again, carefully: it believes no place, sums up
-//! each dentry's sequence count and name pointer on its first way up, and again on one more when it
-//! is done. Sums differ, or a count is odd (a rename is being written): once more, until the steps
+//! read is one picture. Otherwise the walk is made again, carefully: it believes no place, hashes
+//! each dentry's address and sequence count on its first way up, and again on one more when it is
+//! done. Hashes differ, or a count is odd (a rename is being written): once more, until the steps
 //! are used up; then the answer is a denial.
+//!
+//! Hashes are the same: so were the dentries and their counts, each of which goes up with every
+//! move. So no dentry moved between the two times its count was read, and in between its name was
+//! read, and its parent once more. One moment is in all these spans, that between the last count of
+//! the first way up and the first of the last way; what the path was then is what was read. Dentries
+//! are freed only after the program, by RCU, so an address is one dentry throughout.
 //!
 //! All of it is one loop over small steps, because loops within loops would take more of the 512
 //! bytes of stack than there are.
@@ -24,8 +30,9 @@ use aya_log_ebpf::debug;
 use core::ffi::c_void;
 use wasi_guard_abi::{
     guest::MARK_ROOT,
+    hash,
     operation::Reason,
-    table::{Header, MAX_PREOPENS, name_hash_start, name_hash_step},
+    table::{Header, MAX_PREOPENS},
 };
 
 use crate::{
@@ -101,9 +108,9 @@ struct Walk<'a> {
     end: u64,
     /// The last dentries of this way up.
     ring: [u64; RING],
-    /// Sum of the first way up.
-    sum: u64,
-    /// Hash of the name; in [`CHECK`] the sum of the last way up, in [`ROOT`] the mark's id.
+    /// Hash of the dentries of the first way up.
+    way: u64,
+    /// Hash of the name; in [`CHECK`] that of the last way up, in [`ROOT`] the mark's id.
     hash: u64,
     /// The name that is being fed.
     name: u64,
@@ -174,7 +181,7 @@ impl Walk<'_> {
         self.dentry = self.start;
         self.known = wide;
         self.end = wide;
-        self.sum = wide;
+        self.way = wide;
         self.hash = wide;
         self.name = wide;
         self.offset = zero;
@@ -223,11 +230,14 @@ impl Walk<'_> {
             return self.end(OUTSIDE);
         }
         if self.careful() {
-            if dentry.read::<u32>(&OFF_DENTRY_SEQ) & 1 != 0 {
+            // Read once: what is even here is what is hashed.
+            let sequence = dentry.read::<u32>(&OFF_DENTRY_SEQ);
+            if sequence & 1 != 0 {
                 return self.again();
             }
             if first {
-                self.sum = mix(self.sum, dentry);
+                let key = self.automaton.header.serial;
+                self.way = hash::dentry(self.way, key, address, sequence);
             }
         }
         // In the ring it is already.
@@ -306,7 +316,7 @@ impl Walk<'_> {
         let at = address.wrapping_add(u64::from(global(&OFF_DENTRY_NAME)));
         self.name = copy(at as *const u8);
         self.offset = self.hide(0);
-        self.hash = name_hash_start(self.automaton.header.named_seed);
+        self.hash = hash::seeded(self.automaton.header.named_seed);
         self.go_on(if lists == 0 { SPELL } else { HASH })
     }
 
@@ -331,7 +341,7 @@ impl Walk<'_> {
     fn hash(&mut self) -> i64 {
         let Some(word) = self.next() else { return self.again() };
         let (word, ended) = until_zero(word);
-        self.hash = name_hash_step(self.hash, word);
+        self.hash = hash::step(self.hash, word);
         self.go_on(if ended { SEARCH } else { HASH })
     }
 
@@ -380,15 +390,18 @@ impl Walk<'_> {
     #[inline(always)]
     fn check(&mut self) -> i64 {
         let dentry = self.dentry;
-        if self.address(dentry) == opaque_wide(self.automaton.header, self.end) {
-            let same = opaque_wide(self.automaton.header, self.sum ^ self.hash) == 0;
+        let address = self.address(dentry);
+        if address == opaque_wide(self.automaton.header, self.end) {
+            let same = opaque_wide(self.automaton.header, self.way ^ self.hash) == 0;
             return if same { self.end(FOUND) } else { self.again() };
         }
+        // Before the count: the parent of a moment between its two readings.
         let parent = dentry.pointer(&OFF_DENTRY_PARENT);
         if parent == dentry {
             return self.again();
         }
-        self.hash = mix(self.hash, dentry);
+        let key = self.automaton.header.serial;
+        self.hash = hash::dentry(self.hash, key, address, dentry.read(&OFF_DENTRY_SEQ));
         self.dentry = parent;
         0
     }
@@ -396,14 +409,6 @@ impl Walk<'_> {
 
 /// No state has this number; they take 16 bits.
 pub(crate) const UNKNOWN: u32 = u32::MAX;
-
-/// What is added to a walk's sum for a dentry: changes whenever the dentry moves.
-#[inline(always)]
-fn mix(sum: u64, dentry: Object) -> u64 {
-    let name = dentry.read::<u64>(&OFF_DENTRY_NAME);
-    let sequence = dentry.read::<u32>(&OFF_DENTRY_SEQ);
-    (sum.rotate_left(7) ^ name).wrapping_add(u64::from(sequence))
-}
 
 /// The preopen of which `inode` is the root, plus 1; 0 if it is none of this policy's.
 #[inline(always)]
@@ -531,7 +536,7 @@ fn walk(names: &Automaton, dentry: Object, renames: u32, known: u32) -> u32 {
         known: wide,
         end: wide,
         ring: [wide; RING],
-        sum: wide,
+        way: wide,
         hash: wide,
         name: wide,
         offset: zero,
@@ -558,10 +563,10 @@ fn walk(names: &Automaton, dentry: Object, renames: u32, known: u32) -> u32 {
     if walk.phase != FOUND {
         debug!(
             (),
-            "walk without end: phase {} state {} sums {} {}",
+            "walk without end: phase {} state {} hashes {} {}",
             walk.phase,
             walk.state,
-            walk.sum,
+            walk.way,
             walk.hash
         );
         return opaque(header, (walk.phase + 1) << 16);

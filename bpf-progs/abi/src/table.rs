@@ -98,7 +98,7 @@ pub struct Header {
     pub named_mask: u32,
     /// First word of the names' bytes, in words of 8 bytes.
     pub names_at: u32,
-    /// What [`name_hash_start`] takes.
+    /// What [`crate::hash::seeded`] takes.
     pub named_seed: u32,
     /// Chunks in all.
     pub chunks: u32,
@@ -161,7 +161,7 @@ assert_layout!(Verdict, 8, [u16, u16, u32]);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Named {
-    /// High half of the [`name_hash_step`]. No two names of a bucket have the same one.
+    /// High half of the hash ([`crate::hash::step`]). No two names of a bucket have the same one.
     pub tag: u32,
     /// Where its bytes are: words from [`Header::names_at`]. They end with a zero byte and are
     /// padded with more to a whole word. 0 if the slot is free.
@@ -178,23 +178,6 @@ assert_layout!(Named, 16, [u32, u32, u16, u16, u32]);
 
 /// Names of a bucket.
 pub const NAMED_SLOTS: usize = 8;
-
-/// What [`name_hash_step`] starts from.
-#[inline(always)]
-#[must_use]
-pub const fn name_hash_start(seed: u32) -> u64 {
-    seed as u64
-}
-
-/// One more word of a name: its bytes in little endian, those from its zero byte on all zero. The
-/// word with the zero byte is the last one of the name; the number of the list comes as one word
-/// more. Low bits choose the bucket, the high half is the tag.
-#[inline(always)]
-#[must_use]
-pub const fn name_hash_step(hash: u64, word: u64) -> u64 {
-    let mixed = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 32)
-}
 
 /// A file with several names that differ in their rights: it has what all of them have.
 #[repr(C)]

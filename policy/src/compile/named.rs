@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use wasi_guard_abi::table::{NAMED_SLOTS, Named as Slot, name_hash_start, name_hash_step};
+use wasi_guard_abi::{
+    hash,
+    table::{NAMED_SLOTS, Named as Slot},
+};
 
 use super::CompileError;
 use super::machine::Machine;
@@ -116,7 +119,7 @@ pub(super) fn words(name: &[u8]) -> Vec<u64> {
 
 /// The hash of a name, whatever list it is in.
 pub(super) fn hash(seed: u32, words: &[u64]) -> u64 {
-    words.iter().fold(name_hash_start(seed), |hash, word| name_hash_step(hash, *word))
+    words.iter().fold(hash::seeded(seed), |hash, word| hash::step(hash, *word))
 }
 
 /// Lays out the lists of a machine, whose states fit into 16 bits.
@@ -145,7 +148,7 @@ pub(super) fn region(machine: &Machine, lists: &Lists) -> Result<Region, Compile
         let mut tags = HashSet::new();
         let fits = lists.iter().all(|(list, word, to)| {
             let Some((word, spelled)) = places.get(&word) else { return false };
-            let hash = name_hash_step(hash(attempt, spelled), list.into());
+            let hash = hash::step(hash(attempt, spelled), list.into());
             let bucket = hash as usize & (buckets - 1);
             let tag = (hash >> 32) as u32;
             let bucket_slots = &mut slots[bucket * NAMED_SLOTS..][..NAMED_SLOTS];

@@ -6,9 +6,12 @@
 use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use wasi_guard_abi::table::{
-    BELOW_COLUMN, BUCKET_SLOTS, CHUNK_BUCKETS, CHUNK_BYTES, Header, LIST_COLUMN, Linked,
-    MAX_CHUNKS, MAX_PREOPENS, NAMED_SLOTS, Named, NetRule, SHARED_COLUMN, Verdict, name_hash_step,
+use wasi_guard_abi::{
+    hash,
+    table::{
+        BELOW_COLUMN, BUCKET_SLOTS, CHUNK_BUCKETS, CHUNK_BYTES, Header, LIST_COLUMN, Linked,
+        MAX_CHUNKS, MAX_PREOPENS, NAMED_SLOTS, Named, NetRule, SHARED_COLUMN, Verdict,
+    },
 };
 
 use super::named;
@@ -238,7 +241,7 @@ impl Table {
             .map(|column| self.entry(from, self.verdict_column() + column as usize))
             .into_iter()
             .filter(|list| *list != 0)
-            .find_map(|list| self.listed(list, name_hash_step(hash, list as u64), &words))
+            .find_map(|list| self.listed(list, hash::step(hash, list as u64), &words))
     }
 
     fn listed(&self, list: usize, hash: u64, words: &[u64]) -> Option<usize> {

@@ -62,7 +62,7 @@ impl Program {
                 "--cases",
                 "20",
                 "--race",
-                "100000",
+                "300000",
                 "renam",
                 "hard_link",
                 "random_policies",
