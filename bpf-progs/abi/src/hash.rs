@@ -40,7 +40,10 @@ pub const fn dentry(hash: u64, key: u64, address: u64, sequence: u32) -> u64 {
 mod tests {
     extern crate std;
 
-    use std::{collections::HashMap, vec::Vec};
+    use std::{
+        collections::{HashMap, HashSet},
+        vec::Vec,
+    };
 
     use super::*;
 
@@ -66,6 +69,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Address and count are words of their own: one does not stand for a part of the other.
+    #[test]
+    fn a_dentry_is_never_another_one_with_another_count() {
+        let mut seen = HashSet::new();
+        for number in 0..64 {
+            for count in (0..4_096).step_by(2) {
+                let address = 0xffff_8880_0412_3000 + number * DENTRY;
+                assert!(seen.insert(dentry(0, 7, address, count)), "{number} {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_matters() {
+        assert_ne!(dentry(0, 7, 64, 2), dentry(0, 8, 64, 2));
     }
 
     /// What the text of [`dentry`] says of counts.

@@ -2,11 +2,10 @@
 //! the numbers of operations, rights and reasons.
 //!
 //! Relied on by `bpf-progs` (writes records, reads tables), `wasi-guard-policy` (compiles
-//! tables) and `wasi-guard-enforce` (fills maps, decodes records). There is no logic here but a hash that both
-//! sides compute. Every
-//! type is `repr(C)` with fixed-size fields and no padding; the `const` assertions beside each
-//! one make a change of layout a build error, and [`LAYOUT`] makes it another build of the
-//! pinned programs.
+//! tables) and `wasi-guard-enforce` (fills maps, decodes records). There is no logic here but a
+//! hash that both sides compute. Every type is `repr(C)` with fixed-size fields and no padding;
+//! the `const` assertions beside each one make a change of layout a build error, and [`LAYOUT`]
+//! makes it another build of the pinned programs.
 
 #![no_std]
 

@@ -30,6 +30,20 @@ fn no_mix_of_two_moments_of_a_rename_leaks(lab: &Lab) -> Result<()> {
     }
     let one = stage.roots[0].join("a/c");
     let two: Vec<_> = others.iter().map(|other| stage.roots[0].join(other).join("b")).collect();
+    let hammer = |path: &str| -> Result<Tally> {
+        let answer = stage.inside.ask(&Do::Hammer(at(0, path), TURN))?;
+        let Answer::Done(bytes) = answer else { bail!("{answer:?}") };
+        Ok(postcard::from_bytes(&bytes)?)
+    };
+    // Where it may be read, and nothing moves.
+    let granted = stage.roots[0].join("a/b");
+    let works = || -> Result<()> {
+        std::fs::rename(&one, &granted)?;
+        let tally = hammer("a/b/secret")?;
+        ensure!(tally.opened == TURN, "{tally:?}");
+        Ok(std::fs::rename(&granted, &one)?)
+    };
+    works()?;
     let (stop, moves, place) = (AtomicBool::new(false), AtomicU64::new(0), AtomicUsize::new(0));
     let tallies = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -41,11 +55,6 @@ fn no_mix_of_two_moments_of_a_rename_leaks(lab: &Lab) -> Result<()> {
                 }
             }
         });
-        let hammer = |path: &str| -> Result<Tally> {
-            let answer = stage.inside.ask(&Do::Hammer(at(0, path), TURN))?;
-            let Answer::Done(bytes) = answer else { bail!("{answer:?}") };
-            Ok(postcard::from_bytes(&bytes)?)
-        };
         let turns = (0..lab.race.div_ceil(TURN) as usize).map(|turn| {
             let other = turn / 2 % OTHERS;
             place.store(other, Ordering::Relaxed);
@@ -55,6 +64,7 @@ fn no_mix_of_two_moments_of_a_rename_leaks(lab: &Lab) -> Result<()> {
         stop.store(true, Ordering::Relaxed);
         tallies
     })?;
+    works()?;
     let mut denied = 0;
     for tally in tallies {
         ensure!(tally.opened == 0, "a denied file was opened: {tally:?}");
