@@ -8,7 +8,7 @@ use xtask::project::Project;
 ///
 /// Parts: `kernel`, instructions of system calls at three depths under policies of three sizes,
 /// unguarded, guarded and denied, beside Landlock, counted in virtual machines with Linux 6.1 and
-/// 6.12 (the same numbers on every host). `memory`, what a guest takes of the kernel's. `links`,
+/// 6.12 (hardly different on other hosts). `memory`, what a guest takes of the kernel's. `links`,
 /// the search for files with several names at a start. `start`, wall time of a hello-world guest,
 /// cold and warm, beside `wasmtime run` in the same machine (compare the ratio, not the times), and
 /// its instructions.
